@@ -1,0 +1,1 @@
+"""One connection's life on Trio: transport, deadlines, supervision, rate limits. Knows no venue."""
