@@ -1,0 +1,35 @@
+"""Exact decimal text: prices and sizes as a venue wrote them, never through float."""
+
+from __future__ import annotations
+
+import re
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from functools import lru_cache
+from typing import NewType
+
+DecimalText = NewType("DecimalText", str)
+"""A decimal number as the venue wrote it, scale included: "65000.50"."""
+
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+_EXACT = Context(prec=200, Emax=9_999, Emin=-9_999, traps=[Inexact, InvalidOperation])
+
+
+def is_decimal(text: str) -> bool:
+    """Whether `text` is one finite decimal number in ASCII digits, without spaces or a leading plus."""
+    return _DECIMAL.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=65_536)
+def exact_product(left: str, right: str) -> DecimalText:
+    """The exact product in plain notation, e.g. a size in contracts times the contract value.
+
+    Raises `decimal.Inexact` beyond 200 digits and `decimal.InvalidOperation` for what is no number.
+    """
+    product = _EXACT.multiply(Decimal(left), Decimal(right))
+    return DecimalText(format(product.normalize(_EXACT), "f"))
+
+
+@lru_cache(maxsize=65_536)
+def exact_difference(left: str, right: str) -> DecimalText:
+    """The exact difference `left - right` in plain notation; raises as `exact_product` does."""
+    return DecimalText(format(_EXACT.subtract(Decimal(left), Decimal(right)), "f"))

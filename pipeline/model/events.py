@@ -1,0 +1,425 @@
+"""Normalized events: what is published, one class per kind and one Avro schema per class.
+
+Attribute names are the Avro field names; `tests/avro` holds classes and `schemas/*.avsc` together. Times are
+integer microseconds since 1970 UTC. Prices and sizes are the venue's own decimal text. `None` means that the
+venue gave no value. Events are complete when built and never changed after; `define` instead of `frozen`
+because they are built on the hot path, where that is a fifth of the cost.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NewType
+
+import attrs
+
+from pipeline.model.decimals import DecimalText
+
+Micros = NewType("Micros", int)
+"""Microseconds since 1970-01-01 UTC."""
+
+Row = tuple[str, ...]
+"""One price level as it came from the wire; a `Layout` names its positions."""
+Layout = tuple[str | None, ...]
+"""Names of a row's positions: "price", "size", "rpi_size", "order_count", or None for what is not published."""
+
+PRICE_SIZE: Layout = ("price", "size")
+PRICE_SIZE_RPI: Layout = ("price", "size", "rpi_size")
+PRICE_SIZE_COUNT: Layout = ("price", "size", None, "order_count")
+PRICE_SIZE_RPI_COUNT: Layout = ("price", "size", "rpi_size", "order_count")
+
+BASE, QUOTE, CONTRACT = "base", "quote", "contract"
+"""Units of a size: the base currency, the quote currency, or contracts of `Instrument.contract_value` each."""
+
+
+@attrs.define(eq=False)
+class Origin:
+    """Where events come from: the head that all events of one instrument on one connection share.
+
+    One object per (connection generation, instrument), so that the encoder can prepare these fields once.
+    """
+
+    venue: str
+    market: str
+    instrument: str | None
+    """The venue's own symbol: "BTCUSDT", "BTC-USDT-SWAP"; None for what concerns no single instrument."""
+    symbol: str | None
+    """The cross-venue name, e.g. "BTC-USDT-PERP"; None while the catalogue does not know the instrument."""
+    account: str | None
+    connection: str
+    """Connection identifier and generation: "bybit.linear.0#3"."""
+    key: bytes = attrs.field(init=False)
+    """The Kafka record key: `venue.market.instrument`, or `venue.account.instrument` for private events."""
+    prefix: str = attrs.field(init=False, default="")
+    """The encoded head; a cache that belongs to the encoder."""
+
+    def __attrs_post_init__(self) -> None:
+        parts = (self.venue, self.account or self.market, self.instrument)
+        self.key = ".".join(part for part in parts if part).encode()
+
+
+@attrs.define
+class Event:
+    """What every event carries. `IDENTITY` names the fields that tell a repeated record from a new one."""
+
+    KIND: ClassVar[str] = ""
+    IDENTITY: ClassVar[tuple[str, ...]] = ()
+
+    origin: Origin
+    exchange_time: Micros | None
+    """When it happened: the matching engine's time where given, else when the venue sent it."""
+    receive_time: Micros
+    """When the bytes were read from the socket."""
+    sequence: int | None
+    """The venue's own sequence number of the message, if it has one."""
+
+
+@attrs.define
+class Trade(Event):
+    """One public trade, as the venue printed it."""
+
+    KIND = "trade"
+    IDENTITY = ("venue", "market", "instrument", "trade_id")
+
+    trade_id: str
+    price: DecimalText
+    size: DecimalText
+    size_unit: str
+    base_size: DecimalText | None
+    """Exact size in base currency, where it follows from the size without a division."""
+    quote_size: DecimalText | None
+    """Exact size in quote currency, for contracts that are worth a fixed quote amount (inverse)."""
+    aggressor: str
+    """The taker's side: "buy" or "sell"."""
+    is_block: bool = False
+    is_rpi: bool = False
+    match_count: int | None = None
+    """How many maker matches the venue put into this print; None if it prints each match."""
+    tick_direction: str | None = None
+    implied_volatility: float | None = None
+    mark_implied_volatility: float | None = None
+    mark_price: DecimalText | None = None
+    index_price: DecimalText | None = None
+    forward_price: DecimalText | None = None
+
+
+@attrs.define
+class BookUpdate(Event):
+    """An order book: a snapshot replaces it, a delta sets absolute sizes per price (size 0 deletes)."""
+
+    KIND = "book_update"
+    IDENTITY = ("venue", "market", "instrument", "channel", "epoch", "sequence", "is_snapshot", "is_periodic")
+
+    channel: str
+    """The venue's channel, e.g. "orderbook.50" or "books": books of different channels are different books."""
+    is_snapshot: bool
+    previous_sequence: int | None
+    """A delta follows the update whose `sequence` this is; None where the venue numbers nothing."""
+    bids: list[Row]
+    """Best first in a snapshot."""
+    asks: list[Row]
+    layout: Layout
+    """Not published: names the positions of `bids` and `asks`."""
+    size_unit: str
+    depth: int | None
+    """Levels per side that the channel carries; None for the full book."""
+    cross_sequence: int | None = None
+    """Engine sequence across channels of the instrument (Bybit `seq`)."""
+    checksum: int | None = None
+    is_reset: bool = False
+    """The venue restarted its numbering: `sequence` may be below that of the update before."""
+    is_periodic: bool = False
+    """A repetition of the current book for late joiners; whoever follows the deltas may skip it."""
+    epoch: int = 0
+    """Rises with every (re)synchronization; deltas belong to the snapshot of the same epoch."""
+
+
+@attrs.define
+class Bbo(Event):
+    """Best bid and offer; a side without orders is None."""
+
+    KIND = "bbo"
+    IDENTITY = ("venue", "market", "instrument", "channel", "sequence", "is_derived")
+
+    channel: str
+    bid_price: DecimalText | None
+    bid_size: DecimalText | None
+    ask_price: DecimalText | None
+    ask_size: DecimalText | None
+    size_unit: str
+    bid_order_count: int | None = None
+    ask_order_count: int | None = None
+    is_derived: bool = False
+    """Computed from the order book of `channel` instead of sent by the venue."""
+
+
+@attrs.define
+class BookTop(Event):
+    """The best levels of a book at an interval, for consumers that keep no books."""
+
+    KIND = "book_top"
+    IDENTITY = ("venue", "market", "instrument", "channel", "epoch", "sequence", "receive_time")
+
+    channel: str
+    epoch: int
+    bids: list[Row]
+    asks: list[Row]
+    layout: Layout
+    """Not published, as in `BookUpdate`."""
+    size_unit: str
+
+
+@attrs.define
+class Ticker(Event):
+    """The whole current ticker, merged from partial messages; never a partial."""
+
+    KIND = "ticker"
+    IDENTITY = ("venue", "market", "instrument", "exchange_time", "sequence")
+
+    size_unit: str
+    """Unit of `last_size`, `bid_size`, `ask_size` and `open_interest`."""
+    last_price: DecimalText | None = None
+    last_size: DecimalText | None = None
+    bid_price: DecimalText | None = None
+    bid_size: DecimalText | None = None
+    ask_price: DecimalText | None = None
+    ask_size: DecimalText | None = None
+    open_24h: DecimalText | None = None
+    """Price 24 hours ago."""
+    high_24h: DecimalText | None = None
+    low_24h: DecimalText | None = None
+    price_1h_ago: DecimalText | None = None
+    change_24h: float | None = None
+    """A fraction: 0.01 is one percent."""
+    volume_24h: DecimalText | None = None
+    """In `size_unit`."""
+    base_volume_24h: DecimalText | None = None
+    quote_volume_24h: DecimalText | None = None
+    open_utc0: DecimalText | None = None
+    open_utc8: DecimalText | None = None
+    tick_direction: str | None = None
+    mark_price: DecimalText | None = None
+    index_price: DecimalText | None = None
+    open_interest: DecimalText | None = None
+    open_interest_value: DecimalText | None = None
+    funding_rate: DecimalText | None = None
+    funding_time: Micros | None = None
+    basis: DecimalText | None = None
+    basis_rate: DecimalText | None = None
+    basis_rate_year: DecimalText | None = None
+    predicted_delivery_price: DecimalText | None = None
+    delivery_time: Micros | None = None
+    delivery_fee_rate: DecimalText | None = None
+    pre_open_price: DecimalText | None = None
+    pre_open_size: DecimalText | None = None
+    pre_listing_phase: str | None = None
+    underlying_price: DecimalText | None = None
+    bid_implied_volatility: float | None = None
+    ask_implied_volatility: float | None = None
+    mark_implied_volatility: float | None = None
+    delta: float | None = None
+    gamma: float | None = None
+    vega: float | None = None
+    theta: float | None = None
+    total_volume: DecimalText | None = None
+    total_turnover: DecimalText | None = None
+
+
+@attrs.define
+class MarkPrice(Event):
+    """The price that margins are computed with."""
+
+    KIND = "mark_price"
+    IDENTITY = ("venue", "market", "instrument", "exchange_time", "price")
+
+    price: DecimalText
+
+
+@attrs.define
+class IndexPrice(Event):
+    """The price of the underlying index."""
+
+    KIND = "index_price"
+    IDENTITY = ("venue", "market", "instrument", "exchange_time", "price")
+
+    price: DecimalText
+    currency: str | None = None
+    """What the price is in, where that is not the instrument's quote currency."""
+    open_24h: DecimalText | None = None
+    high_24h: DecimalText | None = None
+    low_24h: DecimalText | None = None
+    open_utc0: DecimalText | None = None
+    open_utc8: DecimalText | None = None
+
+
+@attrs.define
+class FundingRate(Event):
+    """The funding rate that will be exchanged at `funding_time`; positive: longs pay shorts."""
+
+    KIND = "funding_rate"
+    IDENTITY = ("venue", "market", "instrument", "exchange_time", "funding_time", "funding_rate")
+
+    funding_rate: DecimalText
+    """A fraction per interval."""
+    funding_time: Micros | None
+    next_funding_time: Micros | None = None
+    """The settlement after `funding_time`."""
+    interval_hours: int | None = None
+    min_funding_rate: DecimalText | None = None
+    max_funding_rate: DecimalText | None = None
+    """The cap; on Bybit the bound of the rate's absolute value."""
+    settled_funding_rate: DecimalText | None = None
+    settlement_state: str | None = None
+    premium: DecimalText | None = None
+    interest_rate: DecimalText | None = None
+    impact_value: DecimalText | None = None
+    formula_type: str | None = None
+    method: str | None = None
+
+
+@attrs.define
+class OpenInterest(Event):
+    """Contracts that are open at the venue."""
+
+    KIND = "open_interest"
+    IDENTITY = ("venue", "market", "instrument", "exchange_time", "open_interest")
+
+    open_interest: DecimalText
+    """Both sides, in `size_unit`."""
+    size_unit: str
+    base_open_interest: DecimalText | None = None
+    value: DecimalText | None = None
+    """In the venue's value currency: quote for linear, base for inverse."""
+    usd_value: DecimalText | None = None
+    single_side: DecimalText | None = None
+    single_side_value: DecimalText | None = None
+
+
+@attrs.define
+class Candle(Event):
+    """One candle; published while it forms, and once with `closed`."""
+
+    KIND = "candle"
+    IDENTITY = ("venue", "market", "instrument", "price_type", "venue_interval", "open_time", "closed", "exchange_time")
+
+    price_type: str
+    """Which price: "trade", "mark" or "index"."""
+    interval: str
+    """One vocabulary over the venues: 1s 1m 5m 1h 4h 1d 1w 1M."""
+    venue_interval: str
+    """The venue's own name; on OKX "1D" opens at 16:00 UTC and "1Dutc" at midnight UTC."""
+    open_time: Micros
+    close_time: Micros | None
+    """The last instant of the candle, where the venue gives it."""
+    open: DecimalText
+    high: DecimalText
+    low: DecimalText
+    close: DecimalText
+    closed: bool | None
+    """False while the candle forms; None where the venue did not tell."""
+    volume: DecimalText | None = None
+    """In `size_unit`."""
+    size_unit: str | None = None
+    base_volume: DecimalText | None = None
+    quote_volume: DecimalText | None = None
+
+
+@attrs.define
+class Instrument(Event):
+    """One entry of a venue's catalogue of what can be traded."""
+
+    KIND = "instrument"
+    IDENTITY = ("venue", "market", "instrument", "receive_time")
+
+    kind: str
+    """spot, perpetual, future, option, index or spread."""
+    state: str
+    """The venue's own word: "Trading", "live", …"""
+    is_tradable: bool
+    """Whether market data can be expected now."""
+    base: str | None
+    quote: str | None
+    settle: str | None
+    size_unit: str
+    contract_value: DecimalText | None = None
+    """One contract is worth this much `contract_currency` (multiplier included); None where sizes are in coin."""
+    contract_currency: str | None = None
+    is_inverse: bool = False
+    tick_size: DecimalText | None = None
+    lot_size: DecimalText | None = None
+    min_size: DecimalText | None = None
+    max_limit_size: DecimalText | None = None
+    max_market_size: DecimalText | None = None
+    min_value: DecimalText | None = None
+    min_price: DecimalText | None = None
+    max_price: DecimalText | None = None
+    listing_time: Micros | None = None
+    expiry_time: Micros | None = None
+    strike: DecimalText | None = None
+    option_type: str | None = None
+    """"call" or "put"."""
+    underlying: str | None = None
+    """The index or family that the venue groups derivatives by."""
+    funding_interval_minutes: int | None = None
+    max_leverage: DecimalText | None = None
+    instrument_code: int | None = None
+    """The venue's integer code of the instrument (OKX `instIdCode`, Bybit `symbolId`)."""
+
+
+@attrs.define
+class FeedStatus(Event):
+    """What a consumer must know about the feed itself: losses are announced, never silent."""
+
+    KIND = "feed_status"
+    IDENTITY = ("venue", "market", "instrument", "connection", "status", "receive_time")
+
+    status: str
+    """connected, lost, gap, stale, resynced, subscribed, unsubscribed or refused."""
+    scope: str
+    """What it concerns: connection, channel or instrument."""
+    reason: str
+    channel: str | None = None
+    from_sequence: int | None = None
+    """Last sequence before the gap."""
+    to_sequence: int | None = None
+    """First sequence after the gap."""
+    from_time: Micros | None = None
+    to_time: Micros | None = None
+    count: int | None = None
+    """How many records are concerned, where that is known."""
+
+
+@attrs.define
+class DeadLetter(Event):
+    """A message that could not be published, whole, with the reason."""
+
+    KIND = "dead_letter"
+    IDENTITY = ("venue", "connection", "receive_time", "payload_sha256")
+
+    stage: str
+    """Where it failed: parse, encode or produce."""
+    reason: str
+    payload: bytes
+    """The original bytes: the wire message, or the encoded record; empty if only referenced by its digest."""
+    payload_size: int
+    """Bytes."""
+    payload_sha256: str
+    topic: str | None = None
+    """The Kafka topic that refused the record, for stage produce."""
+
+
+EVENTS: tuple[type[Event], ...] = (
+    Trade,
+    BookUpdate,
+    Bbo,
+    BookTop,
+    Ticker,
+    MarkPrice,
+    IndexPrice,
+    FundingRate,
+    OpenInterest,
+    Candle,
+    Instrument,
+    FeedStatus,
+    DeadLetter,
+)
+KINDS: dict[str, type[Event]] = {event.KIND: event for event in EVENTS}
