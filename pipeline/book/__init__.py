@@ -1,0 +1,1 @@
+"""Order books: continuity, state and resynchronization decisions. Pure."""

@@ -1,0 +1,1 @@
+"""The venues. One folder each; they never import each other."""

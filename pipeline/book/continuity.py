@@ -1,0 +1,51 @@
+"""Does this update follow the last one? One rule with a venue's few differences as data."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+from pipeline.model.events import BookUpdate
+
+
+class Verdict(Enum):
+    """What an update means for the chain of its book."""
+
+    SNAPSHOT = "snapshot"
+    """Replaces the book, solicited or not."""
+    NEXT = "next"
+    RESET = "reset"
+    """Follows, though the venue restarted its numbering lower."""
+    REPEAT = "repeat"
+    """A keep-alive: nothing changed."""
+    OLD = "old"
+    """Precedes what is known."""
+    GAP = "gap"
+
+
+@attrs.frozen
+class SequenceRule:
+    """How the updates of a book channel are numbered.
+
+    A delta must name the sequence it follows (`previous_sequence`); a venue that only counts (Bybit) has its
+    normalizer fill in `sequence - 1`.
+    """
+
+    ignores_old: bool
+    """Whether a delta at or below the last sequence is a harmless duplicate; otherwise it is a gap."""
+
+    def judge(self, last: int | None, update: BookUpdate) -> Verdict:
+        """`last` is the sequence of the update before, None without a valid book."""
+        sequence, previous = update.sequence, update.previous_sequence
+        if update.is_snapshot:
+            return Verdict.SNAPSHOT
+        if last is None:
+            return Verdict.GAP
+        if sequence is None or previous is None:
+            return Verdict.NEXT
+        if previous == last:
+            if sequence > previous:
+                return Verdict.NEXT
+            return Verdict.RESET if sequence < previous else Verdict.REPEAT
+        return Verdict.OLD if self.ignores_old and sequence <= last else Verdict.GAP
