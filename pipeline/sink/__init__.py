@@ -1,0 +1,1 @@
+"""Towards Kafka: topics, producer, delivery accounting, spool, dead letters, and reading back."""

@@ -1,0 +1,91 @@
+"""What can be configured about Kafka, with the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from pipeline.model.secret import Secret
+
+Property = str | int | float | bool | Secret
+
+
+@attrs.frozen
+class RegistrySettings:
+    """A Confluent-compatible schema registry."""
+
+    url: str
+    register: bool = True
+    """Register the schemas at start; otherwise they must be there already."""
+    username: str | None = None
+    password: Secret | None = None
+    bearer_token: Secret | None = None
+    ca_file: str | None = None
+    timeout: float = 10.0
+    """Seconds per request."""
+
+
+@attrs.frozen
+class TopicSettings:
+    """One topic, or the defaults of all. None: the default of the event kind, or of the broker."""
+
+    partitions: int | None = None
+    replication_factor: int | None = None
+    retention: float | None = None
+    """Seconds that records are kept."""
+    config: Mapping[str, str] = attrs.field(factory=dict)
+    """Further topic configuration, by Kafka's own names."""
+
+
+@attrs.frozen
+class SpoolSettings:
+    """The on-disk log that takes over when the producer's queue is full."""
+
+    directory: str = "spool"
+    max_bytes: int = 10 * 1024**3
+    segment_bytes: int = 64 * 1024**2
+    flush_interval: float = 0.05
+    """Seconds between writes of what has gathered in memory."""
+    max_memory_bytes: int = 64 * 1024**2
+    """Bound of what waits in memory for the next write."""
+
+
+@attrs.frozen
+class KafkaSettings:
+    """Where events go and how."""
+
+    bootstrap_servers: tuple[str, ...] = ("localhost:9092",)
+    client_id: str = "exchange-pipeline"
+    topic_template: str = "{group}.{kind}"
+    """Names of the topics; `{group}` is market, account, order or control, `{kind}` the event kind."""
+    create_topics: bool = True
+    """Create missing topics at start; existing ones are verified either way."""
+    verify_topics: bool = True
+    """Ask the broker about the topics at start; an in-process mock cluster cannot answer."""
+    topic_defaults: TopicSettings = attrs.field(factory=TopicSettings)
+    topics: Mapping[str, TopicSettings] = attrs.field(factory=dict)
+    """By event kind."""
+    decimals: Literal["text", "decimal"] = "text"
+    """Prices and sizes as the venue's exact text, or as Avro decimal(38,18)."""
+    schema_registry: RegistrySettings | None = None
+    """Without one, records carry Avro single-object encoding."""
+    compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = "lz4"
+    linger: float = 0.01
+    """Seconds that librdkafka gathers records for a batch."""
+    queue_messages: int = 200_000
+    """High-water mark of the producer's queue; above it records go to the spool."""
+    queue_bytes: int = 128 * 1024**2
+    """The same in bytes of keys and values."""
+    max_record_bytes: int = 1_000_000
+    """Larger records go to the dead-letter topic as a reference with their digest."""
+    connect_within: float = 30.0
+    """Seconds at start until the broker must have answered once."""
+    drain_within: float = 15.0
+    """Seconds at shutdown for what is queued; the rest goes to the spool."""
+    statistics_interval: float = 5.0
+    """Seconds between librdkafka's statistics."""
+    spool: SpoolSettings = attrs.field(factory=SpoolSettings)
+    properties: Mapping[str, Property] = attrs.field(factory=dict)
+    """Further librdkafka properties (security.protocol, sasl.*, ssl.*), by their own names."""
