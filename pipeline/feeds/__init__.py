@@ -1,0 +1,1 @@
+"""From wanted channels to running connections: catalogue, plan, feeds."""

@@ -1,0 +1,121 @@
+"""What can be configured about venues and their feeds, with the defaults. Times are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen
+class BookSettings:
+    """What is made from order books beyond passing their updates on.
+
+    Books are kept in memory only where one of these asks for it (or the venue sends checksums).
+    """
+
+    derive_bbo: bool = False
+    """Publish best bid and offer from the book, on change."""
+    snapshot_interval: float | None = 60.0
+    """Publish the whole book this often, marked periodic, for consumers that join late; None: never."""
+    top_levels: int | None = None
+    """Publish the best levels per side as `book_top`; None: not at all."""
+    top_interval: float = 1.0
+    """Seconds between `book_top` events of one book."""
+
+
+@attrs.frozen
+class ChannelSettings:
+    """One entry of `channels`."""
+
+    market: str
+    channel: tuple[str, ...]
+    """One name or a list of them."""
+    instruments: tuple[str, ...] = ("*",)
+    """The venue's symbols, or shell patterns of them."""
+    depth: int | str | None = None
+    interval: tuple[str, ...] = ()
+    """Candles: one interval or a list of them."""
+    price_type: str = "trade"
+    variant: str | None = None
+    max_silence: float | None = None
+    """Seconds without data until a subscription counts as stale; None: the venue's default of the channel."""
+    book: BookSettings = attrs.field(factory=BookSettings)
+    connections: str = "own"
+    """"own": connections of its own; any other name: shared with the channels of that name."""
+
+
+@attrs.frozen
+class UrlSettings:
+    """Hosts instead of an environment's: a proxy, a gateway or a simulated exchange."""
+
+    websocket: str | None = None
+    """Base such as wss://host:port; the venue's path is appended."""
+    rest: str | None = None
+    ca_file: str | None = None
+    """A PEM file of certificate authorities to trust for these hosts instead of the system's."""
+
+
+@attrs.frozen
+class HeartbeatSettings:
+    """Overrides of the venue's own habits; None: the venue's default."""
+
+    ping_every: float | None = None
+    pong_within: float | None = None
+    max_active_time: float | None = None
+    """Bybit private and trade connections: idle time after which the venue closes, 30 to 600."""
+
+
+@attrs.frozen
+class TimeoutSettings:
+    """Bounds of a connection's life."""
+
+    connect: float = 10.0
+    """Name resolution, TCP, TLS."""
+    handshake: float = 10.0
+    """The WebSocket upgrade."""
+    acknowledge: float = 10.0
+    """Each subscribe request."""
+    ready: float = 60.0
+    """From the open WebSocket until every subscription is answered."""
+    send: float = 10.0
+    close: float = 5.0
+    rest: float = 15.0
+    """Each REST request."""
+
+
+@attrs.frozen
+class ReconnectSettings:
+    """Back-off of a connection: exponential with full jitter, reset only after real data has flowed."""
+
+    first: float = 0.5
+    max: float = 60.0
+    factor: float = 2.0
+    max_bugs: int = 5
+    """This many unexpected errors within `bug_window` end the process."""
+    bug_window: float = 600.0
+
+
+@attrs.frozen
+class VenueSettings:
+    """One venue."""
+
+    environment: str | None = None
+    """None: the venue's production environment."""
+    channels: tuple[ChannelSettings, ...] = ()
+    urls: UrlSettings = attrs.field(factory=UrlSettings)
+    heartbeat: HeartbeatSettings = attrs.field(factory=HeartbeatSettings)
+    timeouts: TimeoutSettings = attrs.field(factory=TimeoutSettings)
+    reconnect: ReconnectSettings = attrs.field(factory=ReconnectSettings)
+    refresh_instruments: float = 300.0
+    """Seconds between readings of the instrument catalogue."""
+    publish_instruments: bool = True
+    """Publish the catalogue's entries as `instrument` events when they are new or changed."""
+    max_message_bytes: int = 16 * 1024**2
+    max_topics_per_connection: int | None = None
+    """A bound below the venue's own, to spread load over connections."""
+    silent_reconnects: bool = True
+    """Reconnect when a stale subscription stays silent after it was subscribed anew."""
+
+
+Venues = Mapping[str, VenueSettings]
