@@ -1,12 +1,16 @@
-"""Does this update follow the last one? One rule with a venue's few differences as data."""
+"""Does this update follow the last one? One rule with the venues' few differences as data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 import attrs
 
-from pipeline.model.events import BookUpdate
+from pipeline.model.events import BookUpdate, Row
+
+Checksum = Callable[[Iterable[Row], Iterable[Row]], int]
+"""Of bids and asks, best first."""
 
 
 class Verdict(Enum):
@@ -34,15 +38,15 @@ class SequenceRule:
 
     ignores_old: bool
     """Whether a delta at or below the last sequence is a harmless duplicate; otherwise it is a gap."""
+    checksum: Checksum | None = None
+    """Verifies the whole book after each update that carries a checksum."""
 
     def judge(self, last: int | None, update: BookUpdate) -> Verdict:
-        """`last` is the sequence of the update before, None without a valid book."""
-        sequence, previous = update.sequence, update.previous_sequence
+        """`last` is the sequence of the update before in a valid book; None if that one had no number."""
         if update.is_snapshot:
             return Verdict.SNAPSHOT
-        if last is None:
-            return Verdict.GAP
-        if sequence is None or previous is None:
+        sequence, previous = update.sequence, update.previous_sequence
+        if last is None or sequence is None or previous is None:
             return Verdict.NEXT
         if previous == last:
             if sequence > previous:

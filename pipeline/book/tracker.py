@@ -1,0 +1,266 @@
+"""One instrument's book channel on one connection: continuity, epochs, and what is derived from the book."""
+
+from __future__ import annotations
+
+import attrs
+
+from pipeline.book.continuity import SequenceRule, Verdict
+from pipeline.book.order_book import OrderBook
+from pipeline.model.decimals import DecimalText
+from pipeline.model.errors import BadMessage
+from pipeline.model.events import Bbo, BookTop, BookUpdate, Event, FeedStatus, Micros, Row
+
+_STANDALONE = SequenceRule(ignores_old=False)
+
+
+@attrs.frozen
+class BookOptions:
+    """What to make of a book beyond passing its updates on. Times are microseconds; None is never."""
+
+    derive_bbo: bool = False
+    snapshot_interval: int | None = None
+    top_levels: int | None = None
+    top_interval: int = 1_000_000
+
+    @property
+    def keeps_book(self) -> bool:
+        """Whether any of it needs the levels in memory."""
+        return self.derive_bbo or self.snapshot_interval is not None or self.top_levels is not None
+
+
+@attrs.define(eq=False)
+class BookTracker:
+    """Passes valid updates on with their epoch, and announces what is missing.
+
+    Nothing of a book is published before a snapshot. After a gap (or a failed checksum) updates are held back,
+    `wants_resync` is set once, and the next snapshot starts a new epoch. An epoch is the receive time of its
+    snapshot, so that it rises over reconnects and restarts without any memory.
+    """
+
+    rule: SequenceRule | None
+    """None: every message of the channel is a whole book and stands alone."""
+    options: BookOptions = attrs.field(factory=BookOptions)
+    wants_resync: bool = False
+    """Set by a gap; whoever resubscribes clears it."""
+    gaps: int = attrs.field(default=0, init=False)
+    checksum_failures: int = attrs.field(default=0, init=False)
+    resets: int = attrs.field(default=0, init=False)
+    _valid: bool = attrs.field(default=False, init=False)
+    _waiting: bool = attrs.field(default=False, init=False)
+    _held_back: int = attrs.field(default=0, init=False)
+    _gap_from: int | None = attrs.field(default=None, init=False)
+    _epoch: int = attrs.field(default=0, init=False)
+    _last: BookUpdate | None = attrs.field(default=None, init=False)
+    _book: OrderBook | None = attrs.field(default=None, init=False)
+    _best: tuple[Row | None, Row | None] | None = attrs.field(default=None, init=False)
+    _snapshot_due: int = attrs.field(default=0, init=False)
+    _top_due: int = attrs.field(default=0, init=False)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the book is known to be complete."""
+        return self._valid
+
+    @property
+    def book(self) -> OrderBook | None:
+        """The levels, where they are kept and valid."""
+        return self._book if self._valid else None
+
+    def apply(self, update: BookUpdate) -> list[Event]:
+        """The events to publish for this update, in order.
+
+        Raises `BadMessage` for a price that is no number, where levels are kept; the book is then out of sync.
+        """
+        last = self._last
+        if not self._valid and not update.is_snapshot:
+            return self._hold_back(update)
+        rule = self.rule or _STANDALONE
+        verdict = rule.judge(last.sequence if last is not None else None, update)
+        if verdict is Verdict.NEXT:
+            return self._accept(update)
+        if verdict is Verdict.SNAPSHOT:
+            return self._start(update)
+        if verdict is Verdict.RESET:
+            self.resets += 1
+            update.is_reset = True
+            return self._accept(update)
+        if verdict is Verdict.GAP:
+            return [self._lose(update, f"update follows {update.previous_sequence}, not {last and last.sequence}")]
+        return []
+
+    def invalidate(self, receive_time: Micros, reason: str) -> FeedStatus | None:
+        """Throw the book away from outside (a stale subscription, an unreadable update); None if it was not valid."""
+        last = self._last
+        if not self._valid or last is None:
+            return None
+        return self._announce(None, receive_time, reason)
+
+    def due(self, now: Micros) -> list[Event]:
+        """Periodic snapshot and book top, where their time has come."""
+        last, book = self._last, self._book
+        if not self._valid or last is None or book is None:
+            return []
+        events: list[Event] = []
+        options = self.options
+        if options.snapshot_interval is not None and now >= self._snapshot_due:
+            self._snapshot_due = now + options.snapshot_interval
+            events.append(
+                BookUpdate(
+                    last.origin,
+                    last.exchange_time,
+                    now,
+                    last.sequence,
+                    last.channel,
+                    True,
+                    None,
+                    book.bids(),
+                    book.asks(),
+                    last.layout,
+                    last.size_unit,
+                    last.depth,
+                    last.cross_sequence,
+                    is_periodic=True,
+                    epoch=self._epoch,
+                )
+            )
+        if options.top_levels is not None and now >= self._top_due:
+            self._top_due = now + options.top_interval
+            events.append(
+                BookTop(
+                    last.origin,
+                    last.exchange_time,
+                    now,
+                    last.sequence,
+                    last.channel,
+                    self._epoch,
+                    book.bids(options.top_levels),
+                    book.asks(options.top_levels),
+                    last.layout,
+                    last.size_unit,
+                )
+            )
+        return events
+
+    def next_due(self) -> int | None:
+        """When `due` has something to say next, in microseconds; None for never."""
+        if not self._valid or self._book is None:
+            return None
+        times = []
+        if self.options.snapshot_interval is not None:
+            times.append(self._snapshot_due)
+        if self.options.top_levels is not None:
+            times.append(self._top_due)
+        return min(times, default=None)
+
+    def _start(self, snapshot: BookUpdate) -> list[Event]:
+        events: list[Event] = []
+        if self._waiting:
+            events.append(
+                FeedStatus(
+                    snapshot.origin,
+                    snapshot.exchange_time,
+                    snapshot.receive_time,
+                    None,
+                    "resynced",
+                    "instrument",
+                    "a new snapshot came",
+                    snapshot.channel,
+                    from_sequence=self._gap_from,
+                    to_sequence=snapshot.sequence,
+                    count=self._held_back,
+                )
+            )
+        if self.rule is not None or not self._epoch or self._waiting:
+            self._epoch = max(snapshot.receive_time, self._epoch + 1)
+        self._valid, self._waiting, self.wants_resync, self._held_back = True, False, False, 0
+        if self._book is None and (self.options.keeps_book or self._verifies(snapshot)):
+            self._book = OrderBook()
+        if self.options.snapshot_interval is not None:
+            self._snapshot_due = snapshot.receive_time + self.options.snapshot_interval
+        return events + self._accept(snapshot)
+
+    def _accept(self, update: BookUpdate) -> list[Event]:
+        update.epoch = self._epoch
+        book = self._book
+        if book is None:
+            self._last = update
+            return [update]
+        try:
+            book.apply(update)
+        except BadMessage:
+            self._valid, self._waiting, self.wants_resync = False, True, True
+            raise
+        if self._verifies(update) and not self._checksum_holds(update, book):
+            self.checksum_failures += 1
+            return [self._lose(update, "the book does not match its checksum")]
+        self._last = update
+        if not self.options.derive_bbo:
+            return [update]
+        best = (book.best_bid(), book.best_ask())
+        if best == self._best:
+            return [update]
+        self._best = best
+        return [update, _bbo(update, *best)]
+
+    def _verifies(self, update: BookUpdate) -> bool:
+        return update.checksum is not None and self.rule is not None and self.rule.checksum is not None
+
+    def _checksum_holds(self, update: BookUpdate, book: OrderBook) -> bool:
+        assert self.rule is not None and self.rule.checksum is not None
+        return self.rule.checksum(book.bids(25), book.asks(25)) == update.checksum
+
+    def _hold_back(self, update: BookUpdate) -> list[Event]:
+        if self._waiting:
+            self._held_back += 1
+            return []
+        return [self._lose(update, "an update came before the first snapshot")]
+
+    def _lose(self, update: BookUpdate, reason: str) -> FeedStatus:
+        self._held_back = 1
+        return self._announce(update, update.receive_time, reason)
+
+    def _announce(self, update: BookUpdate | None, receive_time: Micros, reason: str) -> FeedStatus:
+        last = self._last
+        about = update or last
+        assert about is not None
+        self.gaps += 1
+        self._valid, self._waiting, self.wants_resync = False, True, True
+        self._gap_from = last.sequence if last is not None else None
+        self._best = None
+        return FeedStatus(
+            about.origin,
+            about.exchange_time,
+            receive_time,
+            None,
+            "gap",
+            "instrument",
+            reason,
+            about.channel,
+            from_sequence=self._gap_from,
+            to_sequence=update.sequence if update is not None else None,
+            from_time=last.exchange_time if last is not None else None,
+            to_time=update.exchange_time if update is not None else None,
+        )
+
+
+def _bbo(update: BookUpdate, bid: Row | None, ask: Row | None) -> Bbo:
+    counted = update.layout.index("order_count") if "order_count" in update.layout else None
+
+    def count(row: Row | None) -> int | None:
+        return int(row[counted]) if row is not None and counted is not None else None
+
+    return Bbo(
+        update.origin,
+        update.exchange_time,
+        update.receive_time,
+        update.sequence,
+        update.channel,
+        DecimalText(bid[0]) if bid else None,
+        DecimalText(bid[1]) if bid else None,
+        DecimalText(ask[0]) if ask else None,
+        DecimalText(ask[1]) if ask else None,
+        update.size_unit,
+        count(bid),
+        count(ask),
+        is_derived=True,
+    )
