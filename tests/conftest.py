@@ -1,0 +1,58 @@
+"""What every test may ask for: the real services, and one Hypothesis profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Protocol
+
+import hypothesis
+import pytest
+
+from tests.services import KafkaBroker, SchemaRegistry
+
+_SERVICES = frozenset({"broker", "registry", "own_broker"})
+
+# Time limits per example measure the machine, not the code. Hypothesis' own "ci" profile knows that, and draws no seed.
+hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
+if hypothesis.settings.get_current_profile_name() == "default":
+    hypothesis.settings.load_profile("local")
+
+
+class OwnBroker(Protocol):
+    """Starts a broker for one test, which may kill it; it is gone when the test ends."""
+
+    def __call__(self, config: Mapping[str, str] | None = None) -> KafkaBroker: ...
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what uses a service, directly or through other fixtures, so that the mark is never forgotten."""
+    for item in items:
+        if _SERVICES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.services)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """The broker that all tests share: use topics and groups of your own, and do not stop it."""
+    with KafkaBroker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
+    """The schema registry that all tests share: use subjects of your own, and do not stop it."""
+    with SchemaRegistry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    """Brokers that a test has for itself."""
+    with ExitStack() as stack:
+
+        def start(config: Mapping[str, str] | None = None) -> KafkaBroker:
+            return stack.enter_context(KafkaBroker(tmp_path_factory.mktemp("own-kafka"), config))
+
+        yield start

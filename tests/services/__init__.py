@@ -1,0 +1,9 @@
+"""A real Kafka broker and a real schema registry for tests: provisioned, started, killed, restarted."""
+
+from __future__ import annotations
+
+from tests.services.broker import KafkaBroker
+from tests.services.process import ServiceFailed
+from tests.services.registry import SchemaRegistry
+
+__all__ = ["KafkaBroker", "SchemaRegistry", "ServiceFailed"]

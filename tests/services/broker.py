@@ -1,0 +1,146 @@
+"""One Apache Kafka broker, its own controller (KRaft), on loopback."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.services.artifacts import kafka_jars
+from tests.services.ports import reserve_port
+from tests.services.process import Service, java, run_java
+
+_CLUSTER_ID = base64.urlsafe_b64encode(b"exchange-testing").decode().rstrip("=")
+_PROBE_TOPIC = "readiness-probe"
+
+_CONFIG = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "num.partitions": "1",
+    "default.replication.factor": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "log.cleaner.dedupe.buffer.size": "8388608",
+    # A broker comes back after SIGKILL only when its former session is over (9 s by default).
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    # Tests of consumer groups and of failover wait for these.
+    "group.initial.rebalance.delay.ms": "0",
+    "group.consumer.min.session.timeout.ms": "3000",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
+    "group.consumer.heartbeat.interval.ms": "1000",
+}
+
+_LOGGING = """\
+appender.file.type = File
+appender.file.name = file
+appender.file.fileName = {log}
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d %p %c: %m%n
+rootLogger.level = INFO
+rootLogger.appenderRef.file.ref = file
+"""
+
+
+class KafkaBroker(Service):
+    """A broker at `bootstrap`; `config` overrides its properties, e.g. `{"message.max.bytes": "2000000"}`.
+
+    Topics are not created by themselves. The properties in `config` may be changed between two starts.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, str] | None = None) -> None:
+        super().__init__("kafka", folder)
+        self.config = dict(config or {})
+        self.bootstrap = f"127.0.0.1:{reserve_port()}"
+        self._controller = f"127.0.0.1:{reserve_port()}"
+        self._jars = kafka_jars()
+
+    def _prepare(self) -> None:
+        data = self.folder / "data"
+        properties = {
+            **_CONFIG,
+            "controller.quorum.voters": f"1@{self._controller}",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{self._controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "log.dirs": str(data),
+            **self.config,
+        }
+        self._properties.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), "utf-8")
+        self._logging.write_text(_LOGGING.format(log=self._log), "utf-8")
+        self._java_arguments.write_text(
+            f'-cp "{":".join(map(str, self._jars))}" "-Dlog4j2.configurationFile={self._logging}"\n', "utf-8"
+        )
+        if not (data / "meta.properties").exists():
+            storage_tool = (f"@{self._java_arguments}", "kafka.tools.StorageTool")
+            run_java(*storage_tool, "format", "-t", _CLUSTER_ID, "-c", str(self._properties))
+
+    def _command(self) -> Sequence[str]:
+        return java("-Xmx384m", f"@{self._java_arguments}", "kafka.Kafka", str(self._properties))
+
+    def _logs(self) -> Sequence[Path]:
+        return (self._output, self._log)
+
+    def _await_ready(self) -> None:
+        """An open port is not enough: a broker that is still fenced accepts connections and refuses to work."""
+        client: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.bootstrap,
+            "reconnect.backoff.max.ms": 100,
+            "log_level": 2,  # refused connections are expected here
+        }
+        admin = AdminClient(client)
+        for _ in self._attempts():
+            if _created(admin):
+                break
+        producer = Producer({**client, "enable.idempotence": True})
+        delivered: list[KafkaError | None] = []
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            delivered.append(error)
+
+        producer.produce(_PROBE_TOPIC, b"", on_delivery=on_delivery)
+        for _ in self._attempts():
+            producer.poll(0)
+            if delivered:
+                break
+        if delivered[0] is not None:
+            raise self._failure(f"refused a record: {delivered[0].str()}")
+        admin.delete_topics([_PROBE_TOPIC])[_PROBE_TOPIC].result()
+
+    @property
+    def _properties(self) -> Path:
+        return self.folder / "server.properties"
+
+    @property
+    def _logging(self) -> Path:
+        return self.folder / "log4j2.properties"
+
+    @property
+    def _java_arguments(self) -> Path:
+        """An argument file: the class path would hide everything else in process lists and error messages."""
+        return self.folder / "java.args"
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "kafka.log"
+
+
+def _created(admin: AdminClient) -> bool:
+    try:
+        admin.create_topics([NewTopic(_PROBE_TOPIC, 1, 1)], request_timeout=1.0)[_PROBE_TOPIC].result()
+    except KafkaException as error:
+        return bool(error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS)  # left by a start that was cut short
+    return True
