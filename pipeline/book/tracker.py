@@ -188,7 +188,9 @@ class BookTracker:
         try:
             book.apply(update)
         except BadMessage:
+            self.gaps += 1
             self._valid, self._waiting, self.wants_resync = False, True, True
+            self._gap_from = self._last.sequence if self._last is not None else None
             raise
         if self._verifies(update) and not self._checksum_holds(update, book):
             self.checksum_failures += 1

@@ -1,0 +1,174 @@
+"""Which topic goes over which connection. Pure: catalogue and settings in, a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import attrs
+
+from pipeline.exchanges.venue import Catalogue, ChannelSpec, EndpointLimits, Hosts, Subscription, Venue
+from pipeline.feeds.settings import BookSettings, ChannelSettings, VenueSettings
+from pipeline.feeds.specs import channel_specs
+from pipeline.model.events import Instrument
+
+
+@attrs.frozen
+class Want:
+    """One topic that the configuration asks for, and the group of connections it belongs to."""
+
+    subscription: Subscription
+    group: str
+    book: BookSettings
+
+
+@attrs.frozen
+class ConnectionPlan:
+    """One connection and what it carries."""
+
+    id: str
+    """`venue.group.number`, unique in the process."""
+    venue: str
+    group: str
+    endpoint: str
+    url: str
+    wants: tuple[Want, ...]
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """In the order in which they are asked for."""
+        return tuple(want.subscription for want in self.wants)
+
+
+@attrs.frozen
+class VenuePlan:
+    """All connections to one venue."""
+
+    connections: tuple[ConnectionPlan, ...]
+    unmatched: tuple[str, ...]
+    """Configured instruments or patterns that match nothing tradable, as `market channel pattern`."""
+
+
+def hosts(venue: Venue, settings: VenueSettings) -> Hosts:
+    """The environment's hosts with the configured overrides; the first environment is the default."""
+    name = settings.environment or next(iter(venue.environments))
+    base = venue.environments[name]
+    return attrs.evolve(
+        base,
+        websocket=(settings.urls.websocket or base.websocket).rstrip("/"),
+        rest=(settings.urls.rest or base.rest).rstrip("/"),
+    )
+
+
+def catalogue_markets(venue: Venue, settings: VenueSettings) -> list[str]:
+    """Markets whose instruments must be known, each once."""
+    markets: dict[str, None] = {}
+    for spec, _ in channel_specs(settings):
+        markets.update(dict.fromkeys(venue.catalogue_markets(spec)))
+    return list(markets)
+
+
+def make_plan(
+    name: str, venue: Venue, settings: VenueSettings, catalogue: Catalogue, before: Sequence[ConnectionPlan] = ()
+) -> VenuePlan:
+    """The plan for the present catalogue.
+
+    What is subscribed already stays on its connection; new topics fill free places before they open new
+    connections; a connection that has lost all its topics is dropped. A topic wanted twice is subscribed once.
+    """
+    wants, unmatched = _wants(venue, settings, catalogue)
+    wanted = {want.subscription.topic: want for want in wants}
+    drafts: dict[tuple[str, str], list[_Draft]] = {}
+    for plan in before:
+        draft = _Draft(plan.id, plan.group, plan.endpoint)
+        for want in plan.wants:
+            if (stays := wanted.pop(want.subscription.topic, None)) is not None:
+                draft.add(stays)
+        drafts.setdefault((plan.group, plan.endpoint), []).append(draft)
+    for want in wanted.values():
+        own = drafts.setdefault((want.group, want.subscription.endpoint), [])
+        limits = venue.limits(want.subscription.endpoint)
+        for draft in own:
+            if draft.has_room(want, limits, settings.max_topics_per_connection):
+                break
+        else:
+            draft = _Draft(_free_id(f"{name}.{want.group}", own), want.group, want.subscription.endpoint)
+            own.append(draft)
+        draft.add(want)
+    base = hosts(venue, settings).websocket
+    connections = tuple(
+        ConnectionPlan(d.id, name, d.group, d.endpoint, base + venue.path(d.endpoint), tuple(d.wants))
+        for own in drafts.values()
+        for d in own
+        if d.wants
+    )
+    return VenuePlan(connections, tuple(unmatched))
+
+
+@attrs.define
+class _Draft:
+    """A connection being filled, with running totals so that planning stays linear."""
+
+    id: str
+    group: str
+    endpoint: str
+    wants: list[Want] = attrs.field(factory=list)
+    topic_bytes: int = 0
+    books: int = 0
+
+    def has_room(self, want: Want, limits: EndpointLimits, max_topics: int | None) -> bool:
+        topics = min(limits.topics_per_connection, max_topics or limits.topics_per_connection)
+        return (
+            len(self.wants) < topics
+            and self.topic_bytes + _wire_bytes(want) <= limits.topic_bytes_per_connection
+            and (want.subscription.kind != "book" or self.books < limits.books_per_connection)
+        )
+
+    def add(self, want: Want) -> None:
+        self.wants.append(want)
+        self.topic_bytes += _wire_bytes(want)
+        self.books += want.subscription.kind == "book"
+
+
+def _wire_bytes(want: Want) -> int:
+    return len(want.subscription.topic.encode()) + 3
+
+
+def _free_id(prefix: str, drafts: list[_Draft]) -> str:
+    used = {draft.id for draft in drafts}
+    return next(f"{prefix}.{n}" for n in range(len(drafts) + 1) if f"{prefix}.{n}" not in used)
+
+
+def _wants(venue: Venue, settings: VenueSettings, catalogue: Catalogue) -> tuple[list[Want], list[str]]:
+    wants: dict[str, Want] = {}
+    unmatched: list[str] = []
+    for spec, channel in channel_specs(settings):
+        instruments, missing = _matching(spec, venue.catalogue_markets(spec), catalogue)
+        unmatched.extend(f"{spec.market} {spec.channel} {pattern}" for pattern in missing)
+        for subscription in venue.subscriptions(spec, instruments):
+            wants.setdefault(subscription.topic, Want(subscription, _group(subscription, channel), channel.book))
+    return list(wants.values()), unmatched
+
+
+def _matching(spec: ChannelSpec, markets: Iterable[str], catalogue: Catalogue) -> tuple[list[Instrument], list[str]]:
+    markets = set(markets)
+    if not markets:
+        return [], []
+    tradable = sorted(
+        (i for (market, _), i in catalogue.items() if market in markets and i.is_tradable),
+        key=lambda i: str(i.origin.instrument),
+    )
+    chosen: dict[str, Instrument] = {}
+    missing: list[str] = []
+    for pattern in spec.instruments:
+        found = [i for i in tradable if fnmatchcase(str(i.origin.instrument), pattern)]
+        if not found:
+            missing.append(pattern)
+        chosen.update((str(i.origin.instrument), i) for i in found)
+    return list(chosen.values()), missing
+
+
+def _group(subscription: Subscription, channel: ChannelSettings) -> str:
+    if channel.connections != "own":
+        return f"{channel.connections}.{subscription.endpoint}"
+    return f"{subscription.market}.{subscription.kind}"

@@ -1,0 +1,122 @@
+"""Prometheus metrics, read from plain counters at scrape time so that the hot path pays nothing."""
+
+from __future__ import annotations
+
+import gc
+import resource
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pipeline.model.stats import ConnectionStats, VenueStats
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_LABELS = ("venue", "connection")
+_COUNTERS: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
+    ("pipeline_messages", "WebSocket messages received.", lambda c: c.messages),
+    ("pipeline_received_bytes", "Bytes of WebSocket messages received.", lambda c: c.bytes),
+    ("pipeline_events", "Normalized events.", lambda c: c.events),
+    ("pipeline_dead_letters", "Messages that could not be read.", lambda c: c.dead_letters),
+    ("pipeline_book_gaps", "Gaps found in order books.", lambda c: c.gaps),
+    ("pipeline_book_resyncs", "Order books subscribed anew after a gap.", lambda c: c.resyncs),
+    (
+        "pipeline_book_checksum_failures",
+        "Order books that did not match their checksum.",
+        lambda c: c.checksum_failures,
+    ),
+    ("pipeline_stale_subscriptions", "Subscriptions that fell silent beyond their bound.", lambda c: c.stale),
+    ("pipeline_venue_notices", "Announcements and unknown control messages of the venue.", lambda c: c.notices),
+    ("pipeline_connection_generations", "Connections opened or tried.", lambda c: c.generation),
+)
+_GAUGES: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
+    ("pipeline_connection_live", "1 while the connection is subscribed.", lambda c: float(c.state == "live")),
+    ("pipeline_subscriptions_wanted", "Topics the plan puts on the connection.", lambda c: c.subscriptions),
+    ("pipeline_subscriptions_granted", "Topics the venue has granted.", lambda c: c.subscribed),
+    ("pipeline_subscriptions_refused", "Topics the venue has refused.", lambda c: len(c.refused)),
+    (
+        "pipeline_exchange_lag_seconds",
+        "Receive time minus exchange time of the last event.",
+        lambda c: c.exchange_lag / 1e6,
+    ),
+    ("pipeline_last_receive_timestamp_seconds", "When the last message was received.", lambda c: c.last_receive / 1e6),
+)
+
+
+class FeedCollector(Collector):
+    """Metrics of the connections."""
+
+    def __init__(self, venues: Mapping[str, VenueStats]) -> None:
+        self._venues = venues
+
+    def collect(self) -> Iterator[Metric]:
+        connections = [c for venue in self._venues.values() for c in venue.connections.values()]
+        for name, text, read in _COUNTERS:
+            counter = CounterMetricFamily(name, text, labels=_LABELS)
+            for c in connections:
+                counter.add_metric((c.venue, c.id), read(c))
+            yield counter
+        for name, text, read in _GAUGES:
+            gauge = GaugeMetricFamily(name, text, labels=_LABELS)
+            for c in connections:
+                gauge.add_metric((c.venue, c.id), read(c))
+            yield gauge
+        reconnects = CounterMetricFamily(
+            "pipeline_reconnects", "Lost connections, by cause.", labels=(*_LABELS, "cause")
+        )
+        for c in connections:
+            for cause, count in c.reconnects.items():
+                reconnects.add_metric((c.venue, c.id, cause), count)
+        yield reconnects
+        yield from self._catalogues()
+
+    def _catalogues(self) -> Iterator[Metric]:
+        known = GaugeMetricFamily("pipeline_instruments", "Instruments in the catalogue.", labels=("venue",))
+        reads = CounterMetricFamily("pipeline_catalogue_reads", "Readings of the catalogue.", labels=("venue",))
+        failures = CounterMetricFamily("pipeline_catalogue_failures", "Failed readings.", labels=("venue",))
+        refused = GaugeMetricFamily("pipeline_venue_refused", "1 if the venue was given up.", labels=("venue",))
+        for venue in self._venues.values():
+            known.add_metric((venue.name,), venue.instruments)
+            reads.add_metric((venue.name,), venue.catalogue_reads)
+            failures.add_metric((venue.name,), venue.catalogue_failures)
+            refused.add_metric((venue.name,), float(venue.state == "refused"))
+        yield from (known, reads, failures, refused)
+
+
+class ProcessCollector(Collector):
+    """Memory and CPU of the process."""
+
+    def collect(self) -> Iterator[Metric]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield CounterMetricFamily("process_cpu_seconds", "CPU time used.", value=usage.ru_utime + usage.ru_stime)
+        yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", value=_resident_bytes())
+        yield GaugeMetricFamily("pipeline_gc_objects", "Objects of the youngest generation.", value=gc.get_count()[0])
+
+
+class Numbers(Collector):
+    """Counters and gauges that some part offers as `(name, help, kind, value)`, kind being counter or gauge."""
+
+    def __init__(self, read: Callable[[], Iterable[tuple[str, str, str, float]]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        for name, text, kind, value in self._read():
+            yield (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(name, text, value=value)
+
+
+def render(collectors: Iterable[Collector]) -> Callable[[], bytes]:
+    """A function that gives the present metrics in the Prometheus text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    for collector in collectors:
+        registry.register(collector)
+    return lambda: generate_latest(registry)
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
