@@ -1,0 +1,347 @@
+"""Avro encoders, compiled once from a schema and an event class into straight-line Python.
+
+The generated function builds the whole record as one text of latin-1 characters (see `pieces`) and encodes that
+once. When a value does not fit, it is found by a second, slow walk over the event: the fast path carries no names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, cast
+
+import attrs
+
+from pipeline.avro.pieces import (
+    FALSE,
+    NULL,
+    SOME,
+    TRUE,
+    Pieces,
+    Unfit,
+    boolean_piece,
+    bytes_piece,
+    count_piece,
+    decimal_bytes_piece,
+    decimal_text_piece,
+    double_piece,
+    int_piece,
+    long_piece,
+    nullable,
+    text_piece,
+)
+from pipeline.avro.schemas import HEAD, Schema
+from pipeline.model.errors import Unencodable
+from pipeline.model.events import Event, Layout, Origin, Row
+
+Encoder = Callable[[Event], bytes]
+"""Raises `Unencodable` for an event that does not fit, and can be used on after that."""
+Piece = Callable[[Any], str]
+
+_HEAD_TYPES: tuple[Any, ...] = (
+    "string",
+    "string",
+    ["null", "string"],
+    ["null", "string"],
+    ["null", "string"],
+    "string",
+)
+_HEAD_PIECES: tuple[Piece, ...] = tuple(
+    text_piece if kind == "string" else nullable(text_piece) for kind in _HEAD_TYPES
+)
+
+_NEVER_REPEATED = ("_id", "_sha256", "reason")
+"""Ends of the names of texts that would only push others out of the cache."""
+
+
+class _Rows(Protocol):
+    def __call__(self, rows: list[Row], /) -> str: ...
+
+
+@attrs.frozen
+class _Type:
+    """How values of one Avro type are written: by a function, and by an expression of generated code."""
+
+    piece: Piece
+    expression: str
+    """With one `{}` for the value's own expression."""
+    nullable_expression: str
+
+
+def _called(name: str, piece: Piece) -> _Type:
+    return _Type(piece, f"{name}({{}})", f"NULL if {{0}} is None else SOME + {name}({{0}})")
+
+
+def _cached(name: str, piece: Piece) -> _Type:
+    return _Type(piece, f"{name}[{{}}]", f"NULLABLE_{name}[{{}}]")
+
+
+_TYPES = {
+    "string": _cached("TEXT", text_piece),
+    "string decimal-text": _cached("DECIMAL_TEXT", decimal_text_piece),
+    "bytes decimal": _cached("DECIMAL_BYTES", decimal_bytes_piece),
+    "bytes": _called("bytes_piece", bytes_piece),
+    "boolean": _Type(
+        boolean_piece,
+        "TRUE if {0} is True else FALSE if {0} is False else boolean_piece({0})",
+        "NULL if {0} is None else SOME + boolean_piece({0})",
+    ),
+    "double": _called("double_piece", double_piece),
+    "int": _called("int_piece", int_piece),
+    "long": _called("long_piece", long_piece),
+    "long timestamp-micros": _called("long_piece", long_piece),
+}
+_UNCACHED_TEXT = _called("text_piece", text_piece)
+_COUNT = _Type(count_piece, "COUNT[{}]", "NULLABLE_COUNT[{}]")
+"""In rows, integers are still digits."""
+
+_PIECES: dict[str, Pieces] = {}
+for _name, _piece in (
+    ("TEXT", text_piece),
+    ("DECIMAL_TEXT", decimal_text_piece),
+    ("DECIMAL_BYTES", decimal_bytes_piece),
+    ("COUNT", count_piece),
+):
+    _PIECES[_name] = Pieces(_piece)
+    _PIECES["NULLABLE_" + _name] = Pieces(nullable(_piece))
+
+_GLOBALS: dict[str, Any] = {
+    **_PIECES,
+    "FALSE": FALSE,
+    "NULL": NULL,
+    "SOME": SOME,
+    "TRUE": TRUE,
+    "boolean_piece": boolean_piece,
+    "bytes_piece": bytes_piece,
+    "double_piece": double_piece,
+    "int_piece": int_piece,
+    "long_piece": long_piece,
+    "text_piece": text_piece,
+}
+_FAILURES = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What generated code raises for values that do not fit."""
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def compile_encoder(event_class: type[Event], schema: Schema, header: bytes) -> Encoder:
+    """The encoder of `event_class`, whose records start with `header`; its generated code is its attribute `source`.
+
+    Raises `ValueError` if the schema does not belong to the class.
+    """
+    fields = schema["fields"]
+    _check_fields(event_class, fields)
+    body = [_field_expression(event_class, field) for field in fields[len(HEAD) :]]
+    has_rows = any(_is_array(field["type"]) for field in fields)
+    lines = [
+        "def encode(event):",
+        "    global last",
+        "    try:",
+        "        origin = event.origin",
+        "        received = event.receive_time",
+        "        time = last  # one look at the shared value, so that time and piece belong together",
+        "        if time[0] is not received:",
+        "            last = time = (received, long_piece(received))",
+        *(["        rows = ROWS[event.layout]"] if has_rows else []),
+        "        return (",
+        '            f"{HEADER}{origin.prefix or head(origin)}"',
+        *(f'            f"{{{expression}}}"' for expression in body),
+        '        ).encode("latin-1")',
+        "    except FAILURES as error:",
+        "        raise refusal(event, error) from error",
+        "",
+    ]
+    source = "\n".join(lines)
+    namespace = {
+        **_GLOBALS,
+        "FAILURES": _FAILURES,
+        "HEADER": header.decode("latin-1"),
+        "head": _head,
+        "last": (None, ""),
+        "refusal": _Refusal(event_class, fields),
+    }
+    if has_rows:
+        level = next(field["type"]["items"] for field in fields if _is_array(field["type"]))
+        namespace["ROWS"] = _RowsByLayout(level["fields"])
+    encode = _compile(source, "encode", namespace)
+    encode.source = source
+    return cast("Encoder", encode)
+
+
+def _compile(source: str, name: str, namespace: dict[str, Any]) -> Any:
+    exec(compile(source, f"<generated {name}>", "exec"), namespace)  # noqa: S102 - generated from our own schemas
+    return namespace[name]
+
+
+def _check_fields(event_class: type[Event], fields: list[Schema]) -> None:
+    """The schema and the class have the same fields, and the head that `Origin.prefix` is shared for."""
+    names = [*HEAD, *(name for name in attrs.fields_dict(event_class) if name not in ("origin", "layout"))]
+    if [field["name"] for field in fields] != names:
+        raise ValueError(f"{event_class.KIND}: the schema's fields are not those of {event_class.__name__}")
+    if [field["type"] for field in fields[: len(HEAD)]] != list(_HEAD_TYPES):
+        raise ValueError(f"{event_class.KIND}: the schema's head is not of the types that all kinds share")
+
+
+def _head(origin: Origin) -> str:
+    """Encode the head and leave it on `origin`, where all encoders find it."""
+    head = "".join(piece(getattr(origin, name)) for name, piece in zip(HEAD, _HEAD_PIECES, strict=True))
+    origin.prefix = head
+    return head
+
+
+def _is_array(avro_type: Any) -> bool:
+    return isinstance(avro_type, dict) and avro_type["type"] == "array"
+
+
+def _plain(avro_type: Any) -> tuple[Any, bool]:
+    """The type without its null branch, and whether it had one."""
+    if isinstance(avro_type, list):
+        null, other = avro_type
+        if null != "null":
+            raise ValueError(f"the only unions are those of null and one type, not {avro_type}")
+        return other, True
+    return avro_type, False
+
+
+def _type_of(avro_type: Any, name: str) -> _Type:
+    """Raises `ValueError` for types that no event has."""
+    label = avro_type if isinstance(avro_type, str) else f"{avro_type['type']} {avro_type.get('logicalType', '')}"
+    if label == "string" and name.endswith(_NEVER_REPEATED):
+        return _UNCACHED_TEXT
+    if label not in _TYPES:
+        raise ValueError(f"{name}: no encoding for {avro_type}")
+    return _TYPES[label]
+
+
+def _field_expression(event_class: type[Event], field: Schema) -> str:
+    name, avro_type = field["name"], field["type"]
+    if name == "receive_time":
+        return "time[1]"
+    if _is_array(avro_type):
+        return f"rows(event.{name})"
+    plain, has_null = _plain(avro_type)
+    kind = _type_of(plain, name)
+    return (kind.nullable_expression if has_null else kind.expression).format(f"event.{name}")
+
+
+def _row_type(level_field: Schema) -> tuple[_Type, bool]:
+    plain, has_null = _plain(level_field["type"])
+    return (_COUNT if plain == "int" else _type_of(plain, level_field["name"])), has_null
+
+
+class _RowsByLayout(dict[Layout, _Rows]):
+    """Functions that write the rows of a side, compiled when a layout is first seen."""
+
+    def __init__(self, level_fields: list[Schema]) -> None:
+        super().__init__()
+        self._level_fields = level_fields
+
+    def __missing__(self, layout: Layout) -> _Rows:
+        written = []
+        unknown = set(layout) - {field["name"] for field in self._level_fields} - {None}
+        if unknown:
+            raise Unfit("names what a level does not have")
+        for field in self._level_fields:
+            kind, has_null = _row_type(field)
+            if field["name"] in layout:
+                position = f"row[{layout.index(field['name'])}]"
+                expression = (kind.nullable_expression if has_null else kind.expression).format(position)
+                written.append(f"{{{expression}}}")
+            elif has_null:
+                written.append(r"\x00")
+            else:
+                raise Unfit(f"lacks {field['name']}")
+        source = f"""\
+def write(rows):
+    if not rows:
+        return NULL
+    levels = [f"{"".join(written)}" for row in rows]
+    return f"{{long_piece(len(levels))}}{{''.join(levels)}}{{NULL}}"
+"""
+        write = cast("_Rows", _compile(source, "write", dict(_GLOBALS)))
+        self[layout] = write
+        return write
+
+
+class _Refusal:
+    """Finds the value that kept an event from being encoded, and words the error."""
+
+    def __init__(self, event_class: type[Event], fields: list[Schema]) -> None:
+        self._event_class = event_class
+        self._fields = fields
+
+    def __call__(self, event: Event, error: Exception) -> Unencodable:
+        kind = self._event_class.KIND
+        if not isinstance(event, self._event_class):
+            return Unencodable(f"{kind}: not an event of this kind: {_shorten(event)}")
+        for path, value, piece in self._values(event):
+            try:
+                piece(value)
+            except Unfit as unfit:
+                return Unencodable(f"{kind}.{path}: {unfit}: {_shorten(value)}")
+            except UnicodeEncodeError:
+                return Unencodable(f"{kind}.{path}: is no text that UTF-8 can carry: {_shorten(value)}")
+            except _FAILURES:
+                what = "must not be null" if value is None else f"is of the wrong type {type(value).__name__}"
+                return Unencodable(f"{kind}.{path}: {what}: {_shorten(value)}")
+        return Unencodable(f"{kind}: {error!r}")
+
+    def _values(self, event: Event) -> Iterator[tuple[str, Any, Piece]]:
+        """Each value of the event with its path and the function that writes it."""
+        for field in self._fields:
+            name, avro_type = field["name"], field["type"]
+            if name in HEAD:
+                yield name, getattr(event.origin, name), _HEAD_PIECES[HEAD.index(name)]
+            elif _is_array(avro_type):
+                yield from self._row_values(event, name)
+            else:
+                plain, has_null = _plain(avro_type)
+                piece = _type_of(plain, name).piece
+                yield name, getattr(event, name), nullable(piece) if has_null else piece
+
+    def _row_values(self, event: Any, name: str) -> Iterator[tuple[str, Any, Piece]]:
+        level = next(field["type"]["items"]["fields"] for field in self._fields if _is_array(field["type"]))
+        positions: dict[str, Piece] = {}
+        for field in level:
+            kind, has_null = _row_type(field)
+            positions[field["name"]] = nullable(kind.piece) if has_null else kind.piece
+        yield "layout", event.layout, _layout_piece(level)
+        rows = getattr(event, name)
+        yield name, rows, _list_piece
+        for index, row in enumerate(rows):
+            yield f"{name}[{index}]", row, _row_piece(len(event.layout))
+            for position, value in zip(event.layout, row, strict=False):
+                if position is not None:
+                    yield f"{name}[{index}].{position}", value, positions[position]
+
+
+def _layout_piece(level_fields: list[Schema]) -> Piece:
+    """Only checks: rows of the layout can be written."""
+
+    def check(layout: Layout) -> str:
+        _RowsByLayout(level_fields).__missing__(layout)
+        return ""
+
+    return check
+
+
+def _list_piece(rows: Any) -> str:
+    """Only checks."""
+    if not isinstance(rows, list | tuple):
+        raise TypeError
+    return ""
+
+
+def _row_piece(length: int) -> Piece:
+    """Only checks: a row has at least the positions of its layout."""
+
+    def check(row: Any) -> str:
+        if not isinstance(row, list | tuple):
+            raise TypeError
+        if len(row) < length:
+            raise Unfit(f"has fewer than {length} positions")
+        return ""
+
+    return check
