@@ -1,0 +1,396 @@
+"""A WebSocket client on Trio: plain text messages taken straight from the socket, all else left to the library.
+
+trio-websocket passes every message through its own task and a memory channel, which costs more than everything we
+do with a message. Here the task that calls `receive` reads the socket itself and cuts out the plain text frames; the
+rest goes, in its place, to the library, which believes that it reads the socket:
+
+    socket ──► (TLS) ──► receive ──► FrameSplitter ──► plain text messages ─────────────► caller
+      ▲                                   └─► other frames ──► _Inlet ──► library ──► message ──┘
+      └────────────────── pongs, close, our messages ◄───────────────────────┘
+
+So handshake, pings, fragments, closing and all violations of the protocol stay with the library, by its public
+interface only.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import ssl
+from collections.abc import Iterable
+from typing import cast
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+import trio_websocket
+
+from pipeline.model.errors import ConnectionLost, ProtocolViolation, SessionError
+from pipeline.session.errors import ConnectionClosed, HandshakeRejected
+from pipeline.session.failures import leaves
+from pipeline.session.frames import Frame, FrameSplitter
+from pipeline.session.limits import Limits, within
+from pipeline.session.tls import BatchTLSStream
+
+_READ_BYTES = 64 * 1024
+_MAX_UPGRADE_BYTES = 64 * 1024
+_MAX_BACKLOG_BYTES = 64 * 1024
+_HEAD_END = re.compile(rb"\n\r?\n")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[^\n]*\n")
+_SWITCHING_PROTOCOLS = 101
+_ABNORMAL_CLOSURE = 1006
+_NORMAL_CLOSURE = 1000
+_PROTOCOL_ERROR = 1002
+_MESSAGE_TOO_BIG = 1009
+
+
+async def connect(
+    nursery: trio.Nursery,
+    url: str,
+    *,
+    limits: Limits,
+    tls: ssl.SSLContext | None = None,
+    headers: Iterable[tuple[str, str]] = (),
+) -> WebSocketTransport:
+    """Open a WebSocket to `url` (`ws://` or `wss://`); `tls` replaces the default context of the latter.
+
+    A background task lives in `nursery`, also when that is cancelled, until `aclose` is called on the result.
+
+    Raises `HandshakeRejected` with the HTTP status, `ConnectionLost` naming host and cause (name look-up, refused,
+    certificate, early end), `DeadlineMissed`, `ProtocolViolation`; `ValueError` for a URL that is none.
+    """
+    address = _Address.parse(url)
+    raw = await _open_stream(address, limits, (tls or _default_tls()) if address.secure else None)
+    try:
+        transport = WebSocketTransport(raw, limits, str(address))
+        with within(limits.handshake, f"{address}: WebSocket upgrade"):
+            await nursery.start(transport._run_library, address, list(headers), name=f"websocket {address}")
+    except BaseException:
+        await trio.aclose_forcefully(raw)
+        raise
+    return transport
+
+
+@functools.cache
+def _default_tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+async def _open_stream(address: _Address, limits: Limits, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    try:
+        with within(limits.connect, f"{address}: connect"):
+            raw = await trio.open_tcp_stream(address.host, address.port)  # sets TCP_NODELAY
+    except OSError as error:
+        causes = leaves(error.__cause__) if error.__cause__ is not None else [error]
+        raise ConnectionLost(f"{address}: {'; '.join(dict.fromkeys(map(str, causes)))}") from error
+    if tls is None:
+        return raw
+    stream = BatchTLSStream(raw, tls, server_hostname=address.host)
+    try:
+        with within(limits.handshake, f"{address}: TLS handshake"):
+            await stream.do_handshake()
+    except trio.BrokenResourceError as error:
+        await trio.aclose_forcefully(stream)
+        raise ConnectionLost(f"{address}: {error.__cause__ or error}") from error
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
+
+
+@attrs.frozen
+class _Address:
+    secure: bool
+    host: str
+    port: int
+    resource: str
+
+    @classmethod
+    def parse(cls, url: str) -> _Address:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ValueError(f"not a WebSocket URL: {url!r}")
+        secure = parts.scheme == "wss"
+        resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(secure, parts.hostname, parts.port or (443 if secure else 80), resource)
+
+    @property
+    def host_header(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return self.host_header
+
+
+class WebSocketTransport:
+    """An open WebSocket, made by `connect`. One task receives; any number may send."""
+
+    def __init__(self, raw: trio.abc.Stream, limits: Limits, peer: str) -> None:
+        self._raw = raw
+        self._limits = limits
+        self._peer = peer
+        self._splitter = FrameSplitter(limits.max_message_bytes)
+        self._inlet = _Inlet(raw, limits, peer)
+        self._library: trio_websocket.WebSocketConnection
+        self._library_scope = trio.CancelScope()
+        self._closing_scope: trio.CancelScope | None = None
+        self._close_code = _NORMAL_CLOSURE
+        self._ended: SessionError | None = None
+        self._reading = False
+
+    async def receive(self) -> list[bytes]:
+        """All complete messages that one read of the socket brought, at least one, at most `limits.batch`.
+
+        Cancellation loses nothing, except while a fragmented or binary message is being put together.
+
+        Raises `ConnectionClosed` with the close code, `ConnectionLost`, `ProtocolViolation`; each time again.
+        """
+        splitter, batch = self._splitter, self._limits.batch
+        checked = False
+        while True:
+            if self._ended is not None:
+                await trio.lowlevel.checkpoint()
+                raise self._ended
+            try:
+                messages, frame = splitter.take(batch)
+            except ProtocolViolation as violation:
+                self._close_code = _MESSAGE_TOO_BIG
+                self._ended = ProtocolViolation(f"{self._peer}: {violation}")
+                continue
+            if frame is not None:
+                await self._pass_on(frame, messages)
+            elif not messages:
+                checked = True
+                await self._read()
+                continue
+            if messages:
+                if not checked:
+                    await trio.lowlevel.checkpoint()
+                return messages
+
+    async def send(self, text: str) -> None:
+        """Send one text message. Cancelled half-way, it leaves a connection that can only be closed.
+
+        Raises `ConnectionLost`, which takes `limits.send` seconds if the peer has stopped reading.
+        """
+        try:
+            await self._library.send_message(text)
+        except trio_websocket.ConnectionClosed as closed:
+            raise self._ended or self._inlet.broken or self._judge(closed) from None
+
+    async def aclose(self) -> None:
+        """Close the WebSocket, then the socket, within `limits.close`, even if cancelled or the peer is silent."""
+        self._ended = self._ended or ConnectionLost(f"{self._peer}: closed on this side")
+        try:
+            with trio.move_on_after(self._limits.close, shield=True) as self._closing_scope:
+                if self._inlet.usable and not self._reading:
+                    self._inlet.open_through(self._splitter.rest())
+                    await self._library.aclose(self._close_code)
+                await self._raw.aclose()
+        finally:
+            self._library_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._raw)
+
+    async def _read(self) -> None:
+        self._reading = True
+        try:
+            data = await self._raw.receive_some(_READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            cause = error.__cause__ or error
+            self._end(self._inlet.broken or ConnectionLost(f"{self._peer}: connection lost: {cause}"))
+        else:
+            if data:
+                self._splitter.feed(bytes(data))
+            else:
+                self._end(ConnectionClosed(self._peer, _ABNORMAL_CLOSURE, "the stream ended without a close frame"))
+        finally:
+            self._reading = False
+
+    async def _pass_on(self, frame: Frame, messages: list[bytes]) -> None:
+        """Let the library handle `frame`; a message that it completes is appended to `messages`."""
+        await self._inlet.feed(frame.raw)
+        if not (frame.ends_message or frame.is_close):
+            return
+        try:
+            message = await self._library.get_message()
+        except trio_websocket.ConnectionClosed as closed:
+            self._end(self._close_reason(frame) if frame.is_close else self._judge(closed))
+        else:
+            messages.append(message.encode() if isinstance(message, str) else message)
+
+    def _close_reason(self, frame: Frame) -> SessionError:
+        # Read here since the library forgets the peer's code when its own answer cannot be sent.
+        try:
+            return ConnectionClosed(self._peer, *frame.close_code())
+        except ProtocolViolation as violation:
+            return ProtocolViolation(f"{self._peer}: {violation}")
+
+    def _judge(self, closed: trio_websocket.ConnectionClosed) -> SessionError:
+        """Why the library takes the connection for closed, without a close frame having come."""
+        reason = closed.reason
+        if reason is None or reason.code == _ABNORMAL_CLOSURE:
+            return ConnectionLost(f"{self._peer}: connection lost")
+        return ProtocolViolation(f"{self._peer}: {reason.code} {reason.reason or reason.name}")
+
+    def _end(self, error: SessionError) -> None:
+        if self._ended is None:
+            self._ended = error
+
+    async def _run_library(
+        self,
+        address: _Address,
+        headers: list[tuple[str, str]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Be the parent of the library's reader task, whose failures never reach anyone else."""
+        try:
+            with self._library_scope:
+                async with trio.open_nursery() as nursery:
+                    self._library = await trio_websocket.wrap_client_stream(
+                        nursery,
+                        cast("trio.SocketStream", self._inlet),  # any Stream will do, says its documentation
+                        address.host_header,
+                        address.resource,
+                        extra_headers=[(name.encode(), value.encode()) for name, value in headers],
+                        max_message_size=self._limits.max_message_bytes,
+                        receive_buffer_size=_READ_BYTES,
+                    )
+                    if self._inlet.excess:
+                        self._splitter.feed(self._inlet.excess)
+                    # Only `aclose` ends it from here on: a cancelled connection still answers to its good-bye.
+                    self._library_scope.shield = True
+                    task_status.started()
+        except BaseExceptionGroup as group:
+            errors = [leaf for leaf in leaves(group) if isinstance(leaf, Exception)]
+            if not errors:
+                raise
+            failure = self._explain(errors[0])
+            if not self._library_scope.shield:
+                raise failure from errors[0]
+            self._end(failure)
+            await trio.aclose_forcefully(self._raw)
+        finally:
+            if self._closing_scope is not None:
+                self._closing_scope.cancel()
+
+    def _explain(self, error: Exception) -> SessionError:
+        if isinstance(error, SessionError):
+            return error
+        if isinstance(error, trio_websocket.ConnectionRejected):
+            return HandshakeRejected(self._peer, error.status_code, error.body or b"")
+        # wsproto answers a bad upgrade with a rejection that a client cannot send: the first error is the context.
+        return ProtocolViolation(f"{self._peer}: {error.__context__ or error}")
+
+
+class _Inlet(trio.abc.Stream):
+    """What the library takes for the socket.
+
+    It reads the socket through this until the upgrade is answered, then gets the frames that it is fed, and when we
+    close reads the socket again. Sending always goes to the socket.
+    """
+
+    def __init__(self, raw: trio.abc.Stream, limits: Limits, peer: str) -> None:
+        self._raw = raw
+        self._limits = limits
+        self._peer = peer
+        self._answer = bytearray()
+        self._upgraded = False
+        self._through = False
+        self._closed = False
+        self._fed = bytearray()
+        self._changed = trio.lowlevel.ParkingLot()
+        self._torn = False
+        self.excess = b""
+        """Frames that came glued to the answer."""
+        self.broken: ConnectionLost | None = None
+        """Why sending failed, if it did."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a close frame can still be sent and would be understood."""
+        return not self._torn and self.broken is None and not self._closed
+
+    async def feed(self, data: bytes) -> None:
+        """Have the library read `data` next; waits while it is far behind."""
+        self._fed += data
+        self._changed.unpark_all()
+        while len(self._fed) > _MAX_BACKLOG_BYTES and not self._closed and self.broken is None:
+            await self._changed.park()
+
+    def open_through(self, data: bytes) -> None:
+        """Have the library read `data`, then the socket itself."""
+        self._fed += data
+        self._through = True
+        self._changed.unpark_all()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self._upgraded:
+            return await self._read_answer()
+        while not self._fed:
+            if self._closed or self.broken is not None:
+                return b""
+            if self._through:
+                return bytes(await self._raw.receive_some(max_bytes))
+            await self._changed.park()
+        data = bytes(self._fed[:max_bytes])
+        del self._fed[: len(data)]
+        self._changed.unpark_all()
+        return data
+
+    async def _read_answer(self) -> bytes:
+        # Failures are raised as our errors: the library would take Trio's for a reason to wait in silence.
+        try:
+            data = await self._raw.receive_some(_READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ConnectionLost(f"{self._peer}: lost during the upgrade: {error.__cause__ or error}") from error
+        self._answer += data
+        status = _STATUS.match(self._answer)
+        head_end = _HEAD_END.search(self._answer)
+        if status and int(status[1]) != _SWITCHING_PROTOCOLS:
+            # A body without a stated length ends with the stream, which the library does not notice.
+            if not data or len(self._answer) > _MAX_UPGRADE_BYTES:
+                body = bytes(self._answer[head_end.end() :]) if head_end else b""
+                raise HandshakeRejected(self._peer, int(status[1]), body)
+        elif not data:
+            raise ConnectionLost(f"{self._peer}: closed during the upgrade")
+        elif head_end and status:
+            self._upgraded = True
+            self.excess = bytes(self._answer[head_end.end() :])
+            return bytes(data[: len(data) - len(self.excess)])
+        elif len(self._answer) > _MAX_UPGRADE_BYTES:
+            raise ProtocolViolation(f"{self._peer}: endless answer to the upgrade")
+        return bytes(data)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.broken is not None:
+            raise trio.BrokenResourceError from self.broken
+        self._torn = True  # until all of it is sent: cancelled half-way, no further frame would be understood
+        try:
+            with trio.move_on_after(self._limits.send) as sending:
+                await self._raw.send_all(data)
+                self._torn = False
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            await self._break(f"cannot send: {error.__cause__ or error}")
+        if sending.cancelled_caught:
+            await trio.aclose_forcefully(self._raw)
+            await self._break(f"the peer has not read for {self._limits.send:g} s")
+
+    async def _break(self, why: str) -> None:
+        self.broken = ConnectionLost(f"{self._peer}: {why}")
+        self._changed.unpark_all()
+        if not self._upgraded:
+            raise self.broken
+        raise trio.BrokenResourceError(why)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._raw.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """The library is done; the socket itself is closed by the transport."""
+        self._closed = True
+        self._changed.unpark_all()
+        await trio.lowlevel.checkpoint()
