@@ -101,8 +101,9 @@ class Service(ABC):
         self.start()
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
+        """SIGSTOP: connections stay open, nothing answers. Returns when that is so."""
         os.killpg(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # a signal sent before it took effect would be handled first
 
     def thaw(self) -> None:
         """SIGCONT after `freeze`."""

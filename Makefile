@@ -1,0 +1,76 @@
+# Needs git, make and Python 3.11 or newer; `make test PYTHON=python3.13` uses another one, in a virtual environment of its own.
+PYTHON ?= python3
+PYTEST_ARGS ?=
+LOCK_ARGS ?=
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+RUN := .venv
+DEV := .venv-dev/$(VERSION)
+LOCK := .venv-lock
+UV_VERSION := 0.13.9
+
+.PHONY: demo test test-quick check lint typecheck format lock python clean help
+
+help:
+	@echo 'make demo        start the pipeline on simulated venues; needs no keys and no Kafka'
+	@echo 'make test        lint, type check and all tests, with a real Kafka broker and schema registry'
+	@echo 'make test-quick  all tests but those with real services'
+	@echo 'make check       lint and type check'
+	@echo 'make format      format the code, mend what the linter can mend'
+	@echo 'make lock        write both lock files again (LOCK_ARGS=--upgrade for newer versions)'
+	@echo 'make clean       remove the virtual environments and the tools'"'"' caches'
+
+demo: $(RUN)/installed-$(VERSION)
+	$(RUN)/bin/python -m pipeline demo
+
+test: check
+	$(DEV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-quick: $(DEV)/installed-$(VERSION)
+	$(DEV)/bin/python -m pytest -m 'not services' $(PYTEST_ARGS)
+
+check: lint typecheck
+
+lint: $(DEV)/installed-$(VERSION)
+	$(DEV)/bin/ruff check
+	$(DEV)/bin/ruff format --check
+
+typecheck: $(DEV)/installed-$(VERSION)
+	$(DEV)/bin/mypy
+
+format: $(DEV)/installed-$(VERSION)
+	$(DEV)/bin/ruff check --fix
+	$(DEV)/bin/ruff format
+
+# The locks hold digests and no address, so that they install from any index.
+lock: $(LOCK)/installed-$(VERSION)
+	$(LOCK)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements.lock
+	$(LOCK)/bin/uv pip compile pyproject.toml --group dev --constraint requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(RUN) .venv-dev $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamp is the last thing written: an interrupted installation starts afresh.
+$(RUN)/installed-$(VERSION): requirements.lock | python
+	$(PYTHON) -m venv --clear $(RUN)
+	$(RUN)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+$(DEV)/installed-$(VERSION): requirements-dev.lock | python
+	$(PYTHON) -m venv --clear $(DEV)
+	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+$(LOCK)/installed-$(VERSION): Makefile | python
+	$(PYTHON) -m venv --clear $(LOCK)
+	$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	touch $@
+
+python:
+	@test -n '$(VERSION)' || { echo '$(PYTHON) does not run: name a Python 3.11 or newer, as in make PYTHON=python3.13'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo '$(PYTHON) is Python $(VERSION): 3.11 or newer is needed, as in make PYTHON=python3.13'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo '$(PYTHON) has no venv module: install it (Debian, Ubuntu: the package python$(VERSION)-venv)'; exit 1; }
