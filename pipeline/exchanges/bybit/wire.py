@@ -1,0 +1,177 @@
+"""Bybit's messages as they are on the wire, for one typed decode each.
+
+Field names are the venue's. Unknown keys are ignored, prices and sizes stay text. The fast decoders expect what
+the venue documents; `loosely` also takes numbers where text is due and text where numbers are due, exactly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from pipeline.model.decimals import DecimalText
+from pipeline.model.events import Row
+
+if TYPE_CHECKING:
+    Pair = Row
+    Triple = Row
+else:  # decoded with a fixed length: faster than a tuple of any length, and a row too short is refused
+    Pair = tuple[str, str]
+    Triple = tuple[str, str, str]
+
+T = TypeVar("T")
+
+
+class Book(msgspec.Struct, gc=False):
+    """`data` of `orderbook.{depth}`; the symbol is taken from the topic."""
+
+    b: list[Pair]
+    a: list[Pair]
+    u: int
+    seq: int | None = None
+
+
+class BookMessage(msgspec.Struct, gc=False):
+    """`orderbook.{depth}.{symbol}`."""
+
+    topic: str
+    type: str
+    ts: int
+    data: Book
+    cts: int | None = None
+    """When the matching engine changed the book; absent before 2023-12."""
+
+
+class RpiBook(msgspec.Struct, gc=False):
+    """`data` of `orderbook.rpi`: rows of price, size without RPI orders, size of RPI orders."""
+
+    b: list[Triple]
+    a: list[Triple]
+    u: int
+    seq: int | None = None
+
+
+class RpiBookMessage(msgspec.Struct, gc=False):
+    """`orderbook.rpi.{symbol}`."""
+
+    topic: str
+    type: str
+    ts: int
+    data: RpiBook
+    cts: int | None = None
+
+
+class TradeRow(msgspec.Struct, gc=False):
+    """One element of `publicTrade`; the last four fields are of options only."""
+
+    T: int
+    s: str
+    S: str
+    v: DecimalText
+    p: DecimalText
+    i: str
+    L: str | None = None
+    BT: bool = False
+    RPI: bool = False
+    seq: int | None = None
+    mP: DecimalText | None = None  # noqa: N815
+    iP: DecimalText | None = None  # noqa: N815
+    mIv: str | None = None  # noqa: N815
+    iv: str | None = None
+
+
+class TradeMessage(msgspec.Struct, gc=False):
+    """`publicTrade.{symbol}`, for options `publicTrade.{baseCoin}`."""
+
+    topic: str
+    data: list[TradeRow]
+
+
+class TickerMessage(msgspec.Struct, gc=False):
+    """`tickers.{symbol}`: `data` holds the fields that changed, or all of them."""
+
+    topic: str
+    type: str
+    ts: int
+    data: dict[str, str]
+    cs: int | None = None
+
+
+class LooseTickerMessage(msgspec.Struct, gc=False):
+    """A ticker among whose fields are other things than text."""
+
+    topic: str
+    type: str
+    ts: int
+    data: dict[str, Any]
+    cs: int | None = None
+
+
+class CandleRow(msgspec.Struct, gc=False):
+    """One element of `kline`."""
+
+    start: int
+    end: int
+    open: DecimalText
+    high: DecimalText
+    low: DecimalText
+    close: DecimalText
+    volume: DecimalText
+    turnover: DecimalText
+    confirm: bool
+    timestamp: int
+
+
+class CandleMessage(msgspec.Struct, gc=False):
+    """`kline.{interval}.{symbol}`."""
+
+    topic: str
+    data: list[CandleRow]
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """The key that tells data from everything else."""
+
+    topic: str
+
+
+decode_book = msgspec.json.Decoder(BookMessage).decode
+decode_rpi_book = msgspec.json.Decoder(RpiBookMessage).decode
+decode_trades = msgspec.json.Decoder(TradeMessage).decode
+decode_ticker = msgspec.json.Decoder(TickerMessage).decode
+decode_candles = msgspec.json.Decoder(CandleMessage).decode
+decode_envelope = msgspec.json.Decoder(Envelope).decode
+decode_plain = msgspec.json.Decoder(float_hook=str).decode
+"""Untyped; fractions become their own text instead of a float."""
+
+
+def loosely(plain: object, shape: type[T]) -> T:
+    """What `decode_plain` returned as `shape`, numbers and their texts being interchangeable.
+
+    Raises `msgspec.ValidationError` naming the path, and `ValueError` for an integer of thousands of digits.
+    """
+    return msgspec.convert(_numbers_as_text(plain), shape, strict=False)
+
+
+def is_control(plain: dict[str, Any]) -> bool:
+    """Whether a message without a topic is of a known control form of any of the venue's servers."""
+    return (
+        plain.get("op") in {"subscribe", "unsubscribe", "auth", "ping", "pong"}
+        or plain.get("type") in {"COMMAND_RESP", "AUTH_RESP"}
+        or is_pong(plain)
+        or plain.get("success") is False
+    )
+
+
+def is_pong(plain: dict[str, Any]) -> bool:
+    """Whether this answers a ping: spot and futures name it in `ret_msg`, the other servers in `op`."""
+    return plain.get("op") == "pong" or plain.get("ret_msg") == "pong"
+
+
+def _numbers_as_text(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _numbers_as_text(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers_as_text(each) for each in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
