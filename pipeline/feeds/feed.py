@@ -10,7 +10,7 @@ import attrs
 
 from pipeline.exchanges.venue import Outcome, Subscription, VenueSession
 from pipeline.feeds.chain import BookKey, Chain, Publish
-from pipeline.model.errors import BadMessage, DeadlineMissed
+from pipeline.model.errors import BadMessage, DeadlineMissed, Refused
 from pipeline.model.events import DeadLetter, FeedStatus, Micros, Origin
 from pipeline.model.stats import ConnectionStats
 
@@ -152,6 +152,8 @@ class Feed:
     def _settle(self, now: float) -> None:
         for outcome in self.session.outcomes():
             self._outcome(outcome, now)
+            if outcome.status == "refused":
+                self._refuse_if_nothing_is_left()
         for notice in self.session.notices():
             self.stats.notices += 1
             self.log("venue_notice", notice[:_MAX_NOTICE])
@@ -177,6 +179,11 @@ class Feed:
             else:
                 self._status("unsubscribed", "channel", outcome.reason or topic, subscription)
         self.stats.subscribed = len(self._watches)
+
+    def _refuse_if_nothing_is_left(self) -> None:
+        if self.stats.refused and not self._watches and self.session.ready and not self._changes:
+            reasons = "; ".join(dict.fromkeys(self.stats.refused.values()))
+            raise Refused(f"{self.stats.venue} refused all of {self.stats.id}: {reasons}")
 
     def _look_for_silence(self, now: float) -> None:
         for watch in self._watches.values():

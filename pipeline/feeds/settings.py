@@ -78,6 +78,8 @@ class TimeoutSettings:
     """Each subscribe request."""
     ready: float = 60.0
     """From the open WebSocket until every subscription is answered."""
+    first_data: float = 30.0
+    """From a granted order-book subscription to its first snapshot; then it is subscribed anew."""
     send: float = 10.0
     close: float = 5.0
     rest: float = 15.0

@@ -1,0 +1,156 @@
+"""One venue: its catalogue, the plan that follows from it, and the connections of the plan."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+
+import attrs
+import structlog
+import trio
+
+from pipeline.exchanges.venue import Venue
+from pipeline.feeds.catalogue import InstrumentBook, read_market
+from pipeline.feeds.chain import BookKey
+from pipeline.feeds.link import Link, Surroundings
+from pipeline.feeds.plan import ConnectionPlan, VenuePlan, catalogue_markets, hosts, make_plan
+from pipeline.feeds.settings import VenueSettings
+from pipeline.model.errors import BadMessage, Refused, SessionError
+from pipeline.model.stats import VenueStats
+from pipeline.session.clock import Clock
+from pipeline.session.limiter import Limiter
+from pipeline.session.rest import RestClient, RestLimits
+
+log = structlog.get_logger(__name__)
+
+FORBIDDEN_PAUSE = 600.0
+"""Seconds without REST requests after an HTTP 403: Bybit's ban for too many requests lasts ten minutes."""
+
+
+def tls_context(settings: VenueSettings) -> ssl.SSLContext | None:
+    """Trust in the configured authorities only; None for the system's."""
+    ca_file = settings.urls.ca_file
+    return ssl.create_default_context(cafile=ca_file) if ca_file is not None else None
+
+
+def rest_client(venue: Venue, settings: VenueSettings, random: Callable[[], float]) -> RestClient:
+    """The venue's REST host within the venue's rate; an async context manager."""
+    base = hosts(venue, settings)
+    return RestClient(
+        base.rest,
+        limiter=Limiter(venue.rest_requests),
+        random=random,
+        limits=RestLimits(attempt=settings.timeouts.rest, hold_on_403=FORBIDDEN_PAUSE),
+        tls=tls_context(settings),
+        headers=base.rest_headers,
+    )
+
+
+async def read_catalogue(venue: Venue, settings: VenueSettings, rest: RestClient, clock: Clock) -> InstrumentBook:
+    """All instruments that the settings' patterns need, read once. Raises `SessionError` or `BadMessage`."""
+    book = InstrumentBook()
+    for market in catalogue_markets(venue, settings):
+        book.replace(market, await read_market(venue, market, rest.get_json_bytes, clock))
+    return book
+
+
+@attrs.define(eq=False)
+class Intake:
+    """Runs one venue; a refused venue stops alone, and asks again at the pace of the catalogue's refresh."""
+
+    name: str
+    venue: Venue
+    settings: VenueSettings
+    around: Surroundings
+    stats: VenueStats = attrs.field(init=False)
+    _instruments: InstrumentBook = attrs.field(factory=InstrumentBook, init=False)
+    _links: dict[str, Link] = attrs.field(factory=dict, init=False)
+    _scopes: dict[str, trio.CancelScope] = attrs.field(factory=dict, init=False)
+    _plan: tuple[ConnectionPlan, ...] = attrs.field(default=(), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.stats = VenueStats(self.name)
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises only for bugs."""
+        connects = Limiter(self.venue.connects)
+        tls = tls_context(self.settings)
+        async with rest_client(self.venue, self.settings, self.around.random) as rest, trio.open_nursery() as nursery:
+            while True:
+                if await self._refresh(rest):
+                    self._apply(nursery, connects, tls)
+                await trio.sleep(self._pause())
+
+    @property
+    def links(self) -> Mapping[str, Link]:
+        """The connections by identifier."""
+        return self._links
+
+    def resync_book(self, key: BookKey, reason: str) -> bool:
+        """Ask for a new snapshot of one book, on whichever connection carries it."""
+        return any(link.resync_book(key, reason) for link in self._links.values())
+
+    async def _refresh(self, rest: RestClient) -> bool:
+        """Read the catalogue; True if a plan can be made."""
+        stats = self.stats
+        changed = []
+        try:
+            for market in catalogue_markets(self.venue, self.settings):
+                found = await read_market(self.venue, market, rest.get_json_bytes, self.around.clock)
+                changed.extend(self._instruments.replace(market, found))
+        except (SessionError, BadMessage) as error:
+            stats.catalogue_failures += 1
+            stats.last_error = str(error)
+            if not stats.catalogue_reads:
+                stats.state = "refused" if isinstance(error, Refused) else "starting"
+            log.error("catalogue_unreadable", venue=self.name, text=str(error), retry_in=self._pause())
+            return False
+        stats.catalogue_reads += 1
+        stats.instruments = len(self._instruments.entries)
+        if self.settings.publish_instruments:
+            for instrument in changed:
+                self.around.publish(instrument)
+        return True
+
+    def _pause(self) -> float:
+        """Seconds to the next reading: soon while there is nothing to run with, unless the venue refused."""
+        refresh = self.settings.refresh_instruments
+        if self.stats.catalogue_reads or self.stats.state == "refused":
+            return refresh
+        doublings = min(self.stats.catalogue_failures, 16)
+        return min(refresh, self.settings.reconnect.max, self.settings.reconnect.first * 2.0**doublings)
+
+    def _apply(self, nursery: trio.Nursery, connects: Limiter, tls: ssl.SSLContext | None) -> None:
+        plan = make_plan(self.name, self.venue, self.settings, self._instruments.entries, self._plan)
+        self._note_unmatched(plan)
+        self.stats.state = "running"
+        self._plan = plan.connections
+        wanted = {connection.id: connection for connection in plan.connections}
+        for id in [id for id in self._links if id not in wanted]:
+            self._scopes.pop(id).cancel()
+            del self._links[id], self.stats.connections[id]
+        for id, connection in wanted.items():
+            link = self._links.get(id)
+            if link is not None:
+                link.retarget(connection)
+            if link is None or (link.stats.state == "refused" and self._has_news(link)):
+                link = Link(
+                    connection, self.venue, self.settings, self._instruments.entries, connects, tls, self.around
+                )
+                self._links[id] = link
+                self.stats.connections[id] = link.stats
+                scope = self._scopes[id] = trio.CancelScope()
+                nursery.start_soon(self._run_link, link, scope, name=id)
+
+    async def _run_link(self, link: Link, scope: trio.CancelScope) -> None:
+        with scope:
+            await link.run()
+
+    def _has_news(self, link: Link) -> bool:
+        return any(s.topic not in link.stats.refused for s in link.plan.subscriptions)
+
+    def _note_unmatched(self, plan: VenuePlan) -> None:
+        if plan.unmatched != self.stats.unmatched:
+            self.stats.unmatched = plan.unmatched
+            if plan.unmatched:
+                log.warning("nothing_matches", venue=self.name, patterns=list(plan.unmatched))
