@@ -126,21 +126,21 @@ class Intake:
         self.stats.state = "running"
         self._plan = plan.connections
         wanted = {connection.id: connection for connection in plan.connections}
-        for id in [id for id in self._links if id not in wanted]:
-            self._scopes.pop(id).cancel()
-            del self._links[id], self.stats.connections[id]
-        for id, connection in wanted.items():
-            link = self._links.get(id)
+        for name in [name for name in self._links if name not in wanted]:
+            self._scopes.pop(name).cancel()
+            del self._links[name], self.stats.connections[name]
+        for name, connection in wanted.items():
+            link = self._links.get(name)
             if link is not None:
                 link.retarget(connection)
             if link is None or (link.stats.state == "refused" and self._has_news(link)):
                 link = Link(
                     connection, self.venue, self.settings, self._instruments.entries, connects, tls, self.around
                 )
-                self._links[id] = link
-                self.stats.connections[id] = link.stats
-                scope = self._scopes[id] = trio.CancelScope()
-                nursery.start_soon(self._run_link, link, scope, name=id)
+                self._links[name] = link
+                self.stats.connections[name] = link.stats
+                scope = self._scopes[name] = trio.CancelScope()
+                nursery.start_soon(self._run_link, link, scope, name=name)
 
     async def _run_link(self, link: Link, scope: trio.CancelScope) -> None:
         with scope:
