@@ -1,0 +1,173 @@
+"""Our channels in OKX's words: what is offered where, and the topics that bring it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from math import inf
+
+from pipeline.exchanges.okx.topics import INTERVALS, VENUE_INTERVALS, topic
+from pipeline.exchanges.venue import ChannelSpec, Subscription
+from pipeline.model.events import Instrument
+
+MARKETS = ("spot", "margin", "swap", "futures", "option", "index")
+_TRADED = ("spot", "swap", "futures", "option")
+_DERIVATIVES = ("swap", "futures", "option")
+
+OFFERED: dict[str, tuple[str, ...]] = {
+    "trade": _TRADED,
+    "book": _TRADED,
+    "bbo": _TRADED,
+    "ticker": _TRADED,
+    "candle": MARKETS,
+    "mark_price": ("margin", *_DERIVATIVES),
+    "index_price": ("index",),
+    "funding_rate": ("swap", "futures"),
+    "open_interest": _DERIVATIVES,
+    "instrument": ("spot", "margin", *_DERIVATIVES),
+}
+"""Markets by our channel. Spot and margin share one order book; margin has only what is its own: mark prices."""
+
+BOOKS: dict[int | str | None, str] = {None: "books", 400: "books", 5: "books5", "rpi": "books-rpi"}
+"""Channel by depth."""
+GATED_BOOKS: dict[int | str | None, str] = {50: "books50-l2-tbt", "tbt": "books-l2-tbt"}
+"""Books for logged-in accounts of a fee tier."""
+VARIANTS = {"trade": ("trades", "trades-all")}
+"""The first is the default; options have `option-trades` only."""
+CANDLE_PREFIXES = {"trade": "candle", "mark": "mark-price-candle", "index": "index-candle"}
+_CANDLE_MARKETS = {"trade": _TRADED, "mark": ("margin", *_DERIVATIVES), "index": ("index",)}
+_SIMPLE = {
+    "bbo": "bbo-tbt",
+    "ticker": "tickers",
+    "mark_price": "mark-price",
+    "index_price": "index-tickers",
+    "funding_rate": "funding-rate",
+    "open_interest": "open-interest",
+}
+
+SILENCE = {
+    # A keep-alive or the last state again after about 60 s without changes.
+    "book": 90.0,
+    "bbo": 90.0,
+    # Every 10 s, once a minute, and every 30 to 90 s, changed or not.
+    "mark_price": 30.0,
+    "index_price": 150.0,
+    "funding_rate": 240.0,
+}
+"""Seconds without data that break what OKX promises; it promises nothing for the other channels."""
+
+_OWN_FIELDS = (("depth", "book"), ("interval", "candle"), ("variant", "trade"))
+
+
+def problems(spec: ChannelSpec) -> list[tuple[str, str]]:
+    """What is wrong with a wanted channel, as (field, why)."""
+    if spec.channel not in OFFERED:
+        return [("channel", _unknown("channel", spec.channel, OFFERED))]
+    if spec.market not in MARKETS:
+        return [("market", _unknown("market", spec.market, MARKETS))]
+    if spec.market not in OFFERED[spec.channel]:
+        return [("channel", f"okx has no {spec.channel} in market {spec.market}; {_offered(OFFERED[spec.channel])}")]
+    found = [
+        (field, f"only channel {channel} has a choice of {field}")
+        for field, channel in _OWN_FIELDS
+        if getattr(spec, field) is not None and spec.channel != channel
+    ]
+    if spec.channel == "book":
+        found += _depth_problems(spec)
+    elif spec.channel == "trade":
+        found += _variant_problems(spec)
+    if spec.channel == "candle":
+        found += _candle_problems(spec)
+    elif spec.price_type != "trade":
+        found.append(("price_type", "only channel candle has a choice of price_type"))
+    return found
+
+
+def endpoint_of(channel: str) -> str:
+    """The WebSocket path that serves a venue channel."""
+    return "business" if channel == "trades-all" or "candle" in channel else "public"
+
+
+def subscriptions(spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
+    """The topics that bring a faultless `spec` for these instruments.
+
+    Option trades are subscribed by family, so they bring the trades of all options of the family.
+    """
+    channel = venue_channel(spec)
+    silence = SILENCE.get(spec.channel, inf) if spec.max_silence is None else spec.max_silence
+    wanted: dict[str, str | None]
+    if channel == "instruments":
+        wanted = {topic(channel, instType=spec.market.upper()): None}
+    elif channel == "option-trades":
+        families = (instrument.underlying for instrument in instruments)
+        wanted = {topic(channel, instType="OPTION", instFamily=family): None for family in families if family}
+    else:
+        names = (instrument.origin.instrument for instrument in instruments)
+        wanted = {topic(channel, instId=name): name for name in names if name}
+    return [
+        Subscription(text, spec.channel, channel, spec.market, name, endpoint_of(channel), silence)
+        for text, name in wanted.items()
+    ]
+
+
+def venue_channel(spec: ChannelSpec) -> str:
+    """OKX's channel for a faultless `spec`."""
+    if spec.channel == "instrument":
+        return "instruments"
+    if spec.channel == "book":
+        return BOOKS[spec.depth]
+    if spec.channel == "trade":
+        return "option-trades" if spec.market == "option" else spec.variant or VARIANTS["trade"][0]
+    if spec.channel == "candle":
+        interval = str(spec.interval)
+        return CANDLE_PREFIXES[spec.price_type] + INTERVALS.get(interval, interval)
+    return _SIMPLE[spec.channel]
+
+
+def _depth_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
+    if spec.depth in GATED_BOOKS:
+        why = f"okx sends {GATED_BOOKS[spec.depth]} only to logged-in accounts of fee tier VIP4"
+        return [("depth", f"{why}; without a login there are {_depths()}")]
+    if spec.depth not in BOOKS:
+        return [("depth", f"okx has no book of depth {spec.depth!r}; there are {_depths()}")]
+    return []
+
+
+def _variant_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
+    offered = ("option-trades",) if spec.market == "option" else VARIANTS["trade"]
+    if spec.variant is not None and spec.variant not in offered:
+        return [("variant", _unknown(f"trade channel of market {spec.market}", spec.variant, offered))]
+    return []
+
+
+def _candle_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
+    if spec.price_type not in CANDLE_PREFIXES:
+        return [("price_type", _unknown("price_type", spec.price_type, CANDLE_PREFIXES))]
+    markets = _CANDLE_MARKETS[spec.price_type]
+    if spec.market not in markets:
+        types = [name for name, where in _CANDLE_MARKETS.items() if spec.market in where]
+        why = f"okx has no {spec.price_type} candles in market {spec.market}; {_offered(types)}"
+        return [("price_type", why)]
+    venue_names = VENUE_INTERVALS - ({"1Yutc"} if spec.price_type != "mark" else set())
+    venue_names -= {"1s"} if spec.price_type != "trade" else set()
+    names = [ours for ours, theirs in INTERVALS.items() if theirs in venue_names]
+    if spec.interval is None:
+        return [("interval", f"missing; {_offered(names)}")]
+    if INTERVALS.get(spec.interval, spec.interval) not in venue_names:
+        return [("interval", _unknown("interval", spec.interval, names))]
+    return []
+
+
+def _depths() -> str:
+    return ", ".join(str(depth) for depth in BOOKS if depth is not None)
+
+
+def _offered(names: Iterable[str]) -> str:
+    return f"there is {', '.join(names)}"
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    guess = get_close_matches(name, names, 1)
+    hint = f"did you mean {guess[0]!r}?" if guess else _offered(names)
+    return f"unknown {what} {name!r}; {hint}"
