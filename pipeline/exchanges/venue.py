@@ -157,8 +157,9 @@ class StreamState:
 class Normalizer(Protocol):
     """Wire messages of one connection to events. Keeps what must be merged (tickers); never reused."""
 
-    streams: Mapping[str, StreamState]
-    """By topic, for every topic that brought a message."""
+    @property
+    def streams(self) -> Mapping[str, StreamState]:
+        """By topic, for every topic that brought a message."""
 
     def normalize(self, message: bytes, receive_time: int) -> list[Event]:
         """The events of one message, in order. Control messages give none.
@@ -178,18 +179,37 @@ class RestPage:
 class Venue(Protocol):
     """A venue's knowledge, without state and I/O."""
 
-    name: str
-    environments: Mapping[str, Hosts]
-    """By name; the first is the default."""
-    markets: Sequence[str]
-    channels: Sequence[str]
-    streams: Sequence[str]
-    """Names of what `normalize --stream` takes: the endpoints, public and private."""
-    connects: Rate
-    """New WebSocket connections per address."""
-    rest_requests: Rate
-    session_times: SessionTimes
-    """Defaults of this venue."""
+    @property
+    def name(self) -> str:
+        """As in the configuration, in topics' keys and in metrics."""
+
+    @property
+    def environments(self) -> Mapping[str, Hosts]:
+        """By name; the first is the default."""
+
+    @property
+    def markets(self) -> Sequence[str]:
+        """What `ChannelSpec.market` may be."""
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """What `ChannelSpec.channel` may be."""
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """Names of what `normalize --stream` takes: the endpoints, public and private."""
+
+    @property
+    def connects(self) -> Rate:
+        """New WebSocket connections per address."""
+
+    @property
+    def rest_requests(self) -> Rate:
+        """REST requests per address."""
+
+    @property
+    def session_times(self) -> SessionTimes:
+        """Defaults of this venue."""
 
     def session_problems(self, times: SessionTimes) -> list[tuple[str, str]]:
         """What is wrong with configured times, as (field, why)."""
