@@ -73,10 +73,12 @@ class BybitNormalizer:
     """
 
     stream: str
+    """The endpoint."""
     connection: str
     catalogue: Catalogue
     resume: dict[str, int] = attrs.field(factory=dict)
-    streams: dict[str, StreamState] = attrs.field(factory=dict, init=False)
+    streams: Mapping[str, StreamState] = attrs.field(init=False)
+    _streams: dict[str, StreamState] = attrs.field(factory=dict, init=False)
     _origins: dict[str, Origin] = attrs.field(factory=dict, init=False)
     _books: dict[str, BookStream] = attrs.field(factory=dict, init=False)
     _tickers: dict[str, TickerStream] = attrs.field(factory=dict, init=False)
@@ -86,6 +88,7 @@ class BybitNormalizer:
     _size_unit: str = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.streams = self._streams
         self._families = FAMILIES if self.stream in MARKETS else {}
         self._readers = _READERS if self.stream in MARKETS else {}
         self._size_unit = QUOTE if self.stream == "inverse" else BASE
@@ -154,12 +157,12 @@ class BybitNormalizer:
                     row.iP or None,
                 )
             )
-        stream = self.streams.get(message.topic)
+        stream = self._streams.get(message.topic)
         if stream is None:
             # Options trade under their base coin's topic, each print naming its contract.
             instrument = _instrument(message.topic, 1)
             origin = None if self.stream == "option" else self._origin(instrument)
-            stream = self.streams[message.topic] = StreamState(message.topic, origin)
+            stream = self._streams[message.topic] = StreamState(message.topic, origin)
         stream.messages += 1
         stream.last_receive = receive_time
         return events
@@ -256,7 +259,7 @@ class BybitNormalizer:
         time = Micros(message.ts * 1000)
         events = merge(stream, origin, self.stream, kind == "snapshot", data, time, Micros(receive_time), message.cs)
         if not stream.messages:
-            self.streams[message.topic] = self._tickers[message.topic] = stream
+            self._streams[message.topic] = self._tickers[message.topic] = stream
         stream.messages += 1
         stream.last_receive = receive_time
         return events
@@ -318,7 +321,7 @@ class BybitNormalizer:
         else:
             raise ValueError(f"{level!r} is no depth of an order book")
         stream = BookStream(topic, self._origin(instrument), channel=channel, depth=depth, layout=layout)
-        self.streams[topic] = self._books[topic] = stream
+        self._streams[topic] = self._books[topic] = stream
         return stream
 
     def _open_candles(self, topic: str) -> CandleStream:
@@ -330,7 +333,7 @@ class BybitNormalizer:
             interval=INTERVALS.get(venue_interval, venue_interval),
             resume_key=f"{VENUE}.{self.stream}.{topic}",
         )
-        self.streams[topic] = self._candles[topic] = stream
+        self._streams[topic] = self._candles[topic] = stream
         return stream
 
     def _origin(self, instrument: str) -> Origin:

@@ -75,9 +75,9 @@ class TradeRow(msgspec.Struct, gc=False):
     BT: bool = False
     RPI: bool = False
     seq: int | None = None
-    mP: DecimalText | None = None  # noqa: N815
-    iP: DecimalText | None = None  # noqa: N815
-    mIv: str | None = None  # noqa: N815
+    mP: DecimalText | None = None
+    iP: DecimalText | None = None
+    mIv: str | None = None
     iv: str | None = None
 
 
@@ -157,8 +157,8 @@ def loosely(plain: object, shape: type[T]) -> T:
 def is_control(plain: dict[str, Any]) -> bool:
     """Whether a message without a topic is of a known control form of any of the venue's servers."""
     return (
-        plain.get("op") in {"subscribe", "unsubscribe", "auth", "ping", "pong"}
-        or plain.get("type") in {"COMMAND_RESP", "AUTH_RESP"}
+        plain.get("op") in ("subscribe", "unsubscribe", "auth", "ping", "pong")
+        or plain.get("type") in ("COMMAND_RESP", "AUTH_RESP")
         or is_pong(plain)
         or plain.get("success") is False
     )

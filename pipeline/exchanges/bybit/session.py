@@ -1,0 +1,209 @@
+"""One connection to a Bybit server: pings, subscriptions and the answers to them, in all of its dialects.
+
+Bybit's servers answer differently. Spot and futures echo `req_id` but do not name topics, options name the topics
+but echo nothing, and a pong is `op: ping` here and `op: pong` there. So each request carries an identifier, and
+an answer is matched by it, by the topics it names, or else by order: one connection answers in order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Any
+
+import attrs
+import msgspec
+
+from pipeline.exchanges.bybit import wire
+from pipeline.exchanges.bybit.errors import error_of, is_passing
+from pipeline.exchanges.ledger import SUBSCRIBE, UNSUBSCRIBE, Request, SubscriptionLedger
+from pipeline.exchanges.venue import EndpointLimits, Outcome, SessionTimes, Subscription
+from pipeline.model.errors import HeartbeatLost
+
+
+@attrs.define(eq=False)
+class BybitSession:
+    """A `VenueSession` for a public endpoint: no socket, no clock, never reused.
+
+    The venue drops connections without saying so. A connection on which neither data nor pong came during two
+    pings and the time for a pong (50 s by default) is given up with `HeartbeatLost`. A single lost pong is no
+    reason: data prove as well that the other side lives.
+    """
+
+    endpoint: str
+    subscriptions: Sequence[Subscription]
+    times: SessionTimes
+    limits: EndpointLimits
+    _ledger: SubscriptionLedger = attrs.field(init=False)
+    _outbox: list[str] = attrs.field(factory=list, init=False)
+    _notices: list[str] = attrs.field(factory=list, init=False)
+    _started: bool = attrs.field(default=False, init=False)
+    _now: float = attrs.field(default=-inf, init=False)
+    _heard: float = attrs.field(default=inf, init=False)
+    _ping_at: float = attrs.field(default=inf, init=False)
+    _pings: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._ledger = SubscriptionLedger(self.limits, self.times.acknowledge_within)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the connection is open and every request has been answered."""
+        return self._started and self._ledger.settled
+
+    @property
+    def silence_limit(self) -> float:
+        """Seconds without any message after which the connection counts as lost."""
+        return 2 * self.times.ping_every + self.times.pong_within
+
+    def start(self, now: float) -> None:
+        """The connection is open: queue the subscriptions and start to ping."""
+        self._started = True
+        self._heard = now
+        self._ping_at = now + self.times.ping_every
+        self.subscribe(self.subscriptions, now)
+
+    def receive(self, message: bytes, now: float) -> bool:
+        """Take one message; True if the normalizer shall have it, be it to say why it cannot be read.
+
+        Raises `Retryable` or `Refused` when the server ends the conversation with an error code.
+        """
+        self._heard = now
+        if message.startswith((b'{"topic":', b'{"id":')):
+            return True
+        try:
+            plain = wire.decode_plain(message)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return True
+        if not isinstance(plain, dict):
+            self._notice(message)
+            return False
+        if "topic" in plain:
+            return True
+        if not self._answer(plain, now):
+            self._notice(message)
+        self._send_requests(now)
+        return False
+
+    def next_deadline(self) -> float:
+        """When to call `on_deadline`; `inf` before the start."""
+        if not self._started:
+            return inf
+        now = max(self._now, self._heard)
+        return min(self._ping_at, self._heard + self.silence_limit, self._ledger.next_deadline(now))
+
+    def on_deadline(self, now: float) -> None:
+        """Ping, and send what the request budget now allows.
+
+        Raises `HeartbeatLost` on a silent connection and `DeadlineMissed` for a request without an answer.
+        """
+        if now >= self._heard + self.silence_limit:
+            raise HeartbeatLost(
+                f"bybit {self.endpoint}: neither data nor pong for {now - self._heard:g} s, {self._pings} pings sent"
+            )
+        self._ledger.on_deadline(now)
+        if now >= self._ping_at:
+            self._pings += 1
+            self._outbox.append(_text({"req_id": f"ping-{self._pings}", "op": "ping"}))
+            self._ping_at = now + self.times.ping_every
+        self._send_requests(now)
+
+    def data_to_send(self) -> list[str]:
+        """Messages to send now, each handed out once."""
+        out, self._outbox = self._outbox, []
+        return out
+
+    def subscribe(self, subscriptions: Iterable[Subscription], now: float) -> None:
+        """Add to the wanted subscriptions."""
+        self._ledger.want(subscriptions)
+        self._send_requests(now)
+
+    def unsubscribe(self, subscriptions: Iterable[Subscription], now: float) -> None:
+        """Remove from the wanted subscriptions."""
+        self._ledger.drop(subscriptions)
+        self._send_requests(now)
+
+    def resync(self, subscription: Subscription, now: float) -> None:
+        """Unsubscribe, and when that is answered subscribe again: the venue then sends a snapshot."""
+        self._ledger.resync(subscription)
+        self._send_requests(now)
+
+    def outcomes(self) -> list[Outcome]:
+        """Answers since the last call."""
+        return self._ledger.outcomes()
+
+    def notices(self) -> list[str]:
+        """Messages of no known form, shortened, each once."""
+        out, self._notices = self._notices, []
+        return out
+
+    def _send_requests(self, now: float) -> None:
+        self._now = now
+        while self._started and (request := self._ledger.next_request(now)) is not None:
+            self._outbox.append(_text({"req_id": request.id, "op": request.op, "args": list(request.waiting)}))
+
+    def _answer(self, plain: dict[str, Any], now: float) -> bool:
+        """Whether the message was of a known form and the answer to something."""
+        if plain.get("type") == "COMMAND_RESP":
+            return self._command_answer(plain, now)
+        if wire.is_pong(plain):
+            return True
+        op, code = plain.get("op"), plain.get("retCode")
+        if isinstance(op, str) and op in {SUBSCRIBE, UNSUBSCRIBE}:
+            request = self._request_of(plain, op)
+            return request is not None and self._settle(request, plain, now)
+        if type(code) is int and code:
+            raise error_of(code, f"{self.endpoint}: {plain.get('retMsg', '')}")
+        if plain.get("success") is False:
+            request = self._request_of(plain, None)
+            return request is not None and self._settle(request, plain, now)
+        return False
+
+    def _request_of(self, plain: dict[str, Any], op: str | None) -> Request | None:
+        """The request an answer belongs to: by its identifier, or the oldest where the server echoed none."""
+        identifier = plain.get("req_id")
+        if identifier:
+            return self._ledger.oldest_request(lambda request: request.id == identifier)
+        if op is None:
+            return None
+        return self._ledger.oldest_request(lambda request: request.op == op)
+
+    def _settle(self, request: Request, plain: dict[str, Any], now: float) -> bool:
+        if plain.get("success") is True:
+            return self._ledger.request_acknowledged(request.id)
+        reason = str(plain.get("ret_msg") or "no reason given")
+        if request.op == SUBSCRIBE and len(request.waiting) == 1 and "already subscribed" in reason.lower():
+            return self._ledger.request_acknowledged(request.id)
+        return self._ledger.request_failed(request.id, reason, passing=is_passing(reason), now=now)
+
+    def _command_answer(self, plain: dict[str, Any], now: float) -> bool:
+        """The answer of the option and spread servers: topics by name, neither the operation nor an identifier."""
+        data = plain.get("data")
+        data = data if isinstance(data, dict) else {}
+        failed, granted = _topics(data.get("failTopics")), _topics(data.get("successTopics"))
+        if not failed and not granted:
+            request = self._ledger.oldest_request()
+            return request is not None and self._settle(request, plain, now)
+        known = True
+        reason = str(plain.get("ret_msg") or "listed in failTopics")
+        for topic in granted:
+            known &= self._grant(topic)
+        for topic in failed:
+            known &= self._grant(topic) if "already subscribed" in reason else self._ledger.topic_failed(topic, reason)
+        return known
+
+    def _grant(self, topic: str) -> bool:
+        request = self._ledger.oldest_request(lambda request: topic in request.waiting)
+        return request is not None and self._ledger.acknowledged(request.op, topic)
+
+    def _notice(self, message: bytes) -> None:
+        self._notices.append(f"bybit {self.endpoint}: {message[:300].decode('utf-8', 'replace')}")
+
+
+def _topics(value: object) -> list[str]:
+    return [topic for topic in value if isinstance(topic, str)] if isinstance(value, list) else []
+
+
+def _text(message: dict[str, Any]) -> str:
+    return json.dumps(message, separators=(",", ":"))
