@@ -63,20 +63,21 @@ class SubscriptionLedger:
 
     def want(self, subscriptions: Iterable[Subscription]) -> None:
         """Ask for these, unless they are granted or asked for already."""
-        known = self._known()
+        heading = self._heading()
         for subscription in subscriptions:
-            if subscription.topic not in known:
+            if heading.get(subscription.topic) != SUBSCRIBE:
+                heading[subscription.topic] = SUBSCRIBE
                 self._queue.append((SUBSCRIBE, subscription, False))
 
     def drop(self, subscriptions: Iterable[Subscription]) -> None:
         """Give these up; one that was only queued is forgotten."""
         topics = {subscription.topic: subscription for subscription in subscriptions}
         self._queue = deque(item for item in self._queue if not (item[0] == SUBSCRIBE and item[1].topic in topics))
-        asked = {topic for request in self._pending.values() for topic in request.waiting}
+        self._resync.difference_update(topics)
+        heading = self._heading()
         for topic, subscription in topics.items():
-            self._resync.discard(topic)
             self.refused.pop(topic, None)
-            if topic in self.active or topic in asked:
+            if heading.get(topic) == SUBSCRIBE:
                 self._queue.append((UNSUBSCRIBE, subscription, False))
 
     def resync(self, subscription: Subscription) -> None:
@@ -187,25 +188,20 @@ class SubscriptionLedger:
         out, self._outcomes = self._outcomes, []
         return out
 
-    def _known(self) -> set[str]:
-        known = set(self.active) - self._leaving()
-        known.update(s.topic for op, s, _ in self._queue if op == SUBSCRIBE)
+    def _heading(self) -> dict[str, str]:
+        """The last operation of each topic, be it granted, on the way or still to be sent."""
+        heading = dict.fromkeys(self.active, SUBSCRIBE)
         for request in self._pending.values():
-            if request.op == SUBSCRIBE:
-                known.update(request.waiting)
-        return known
-
-    def _leaving(self) -> set[str]:
-        leaving = {s.topic for op, s, _ in self._queue if op == UNSUBSCRIBE}
-        for request in self._pending.values():
-            if request.op == UNSUBSCRIBE:
-                leaving.update(request.waiting)
-        return leaving - self._resync
+            heading.update(dict.fromkeys(request.waiting, request.op))
+        heading.update((subscription.topic, op) for op, subscription, _ in self._queue)
+        heading.update(dict.fromkeys(self._resync, SUBSCRIBE))
+        return heading
 
     def _settle(self, request: Request, topic: str) -> None:
         subscription = request.waiting.pop(topic)
         if request.op == SUBSCRIBE:
             self.active[topic] = subscription
+            self.refused.pop(topic, None)
             self._outcomes.append(Outcome(subscription, "subscribed"))
         else:
             self.active.pop(topic, None)
@@ -217,8 +213,12 @@ class SubscriptionLedger:
         self._forget_answered(request)
 
     def _refuse(self, op: str, topic: str, subscription: Subscription, reason: str) -> None:
-        self._resync.discard(topic)
-        if op == SUBSCRIBE:
+        if op == UNSUBSCRIBE and topic in self._resync:
+            # The venue does not know it as subscribed: what is wanted is still the subscription.
+            self._resync.discard(topic)
+            self.active.pop(topic, None)
+            self._queue.append((SUBSCRIBE, subscription, False))
+        elif op == SUBSCRIBE:
             self.refused[topic] = reason
             self._outcomes.append(Outcome(subscription, "refused", reason))
         elif self.active.pop(topic, None) is not None:
