@@ -281,8 +281,11 @@ class WebSocketTransport:
             return error
         if isinstance(error, trio_websocket.ConnectionRejected):
             return HandshakeRejected(self._peer, error.status_code, error.body or b"")
-        # wsproto answers a bad upgrade with a rejection that a client cannot send: the first error is the context.
-        return ProtocolViolation(f"{self._peer}: {error.__context__ or error}")
+        # The library's attempt to reject a bad upgrade fails in turn; what was wrong with it is at the chain's end.
+        cause: BaseException = error
+        while cause.__context__ is not None:
+            cause = cause.__context__
+        return ProtocolViolation(f"{self._peer}: {cause}")
 
 
 class _Inlet(trio.abc.Stream):
@@ -374,17 +377,17 @@ class _Inlet(trio.abc.Stream):
                 await self._raw.send_all(data)
                 self._torn = False
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            await self._break(f"cannot send: {error.__cause__ or error}")
+            self._break(f"cannot send: {error.__cause__ or error}")
         if sending.cancelled_caught:
-            await trio.aclose_forcefully(self._raw)
-            await self._break(f"the peer has not read for {self._limits.send:g} s")
+            self._break(f"the peer has not read for {self._limits.send:g} s")
+            await trio.aclose_forcefully(self._raw)  # wakes the reader
+        if self.broken is not None:
+            # Before the upgrade is answered the library would take Trio's error for a reason to wait in silence.
+            raise (trio.BrokenResourceError(str(self.broken)) if self._upgraded else self.broken)
 
-    async def _break(self, why: str) -> None:
+    def _break(self, why: str) -> None:
         self.broken = ConnectionLost(f"{self._peer}: {why}")
         self._changed.unpark_all()
-        if not self._upgraded:
-            raise self.broken
-        raise trio.BrokenResourceError(why)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._raw.wait_send_all_might_not_block()

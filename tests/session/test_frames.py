@@ -106,7 +106,8 @@ class Reader:
 
 
 def chunks(wire: bytes, sizes: list[int]) -> list[bytes]:
-    cut, at = [], 0
+    cut: list[bytes] = []
+    at = 0
     while at < len(wire):
         size = sizes[len(cut) % len(sizes)]
         cut.append(wire[at : at + size])
@@ -180,7 +181,11 @@ def test_fragments_count_together_but_control_frames_between_do_not() -> None:
 
 @pytest.mark.parametrize(
     ("payload", "expected"),
-    [(b"", (1005, "")), (struct.pack("!H", 4004), (4004, "")), (struct.pack("!H", 4001) + "nein·".encode(), (4001, "nein·"))],
+    [
+        (b"", (1005, "")),
+        (struct.pack("!H", 4004), (4004, "")),
+        (struct.pack("!H", 4001) + "nein·".encode(), (4001, "nein·")),
+    ],
 )
 def test_close_code(payload: bytes, expected: tuple[int, str]) -> None:
     assert Frame(frame(CLOSE, payload), 2).close_code() == expected

@@ -213,5 +213,5 @@ async def test_a_server_that_hangs_up_in_the_handshake(contexts: tuple[ssl.SSLCo
     client = BatchTLSStream(near, contexts[0], server_hostname="localhost")
     async with near:
         await far.aclose()
-        with pytest.raises(trio.BrokenResourceError, match="TLS handshake|connection"):
+        with pytest.raises(trio.BrokenResourceError, match=r"TLS handshake|connection"):
             await client.do_handshake()
