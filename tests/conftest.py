@@ -11,7 +11,7 @@ import pytest
 
 from tests.services import KafkaBroker, SchemaRegistry
 
-_SERVICES = frozenset({"broker", "registry", "own_broker"})
+_SERVICES = frozenset({"broker", "own_broker", "registry", "own_registry"})
 
 # Time limits per example measure the machine, not the code. Hypothesis' own "ci" profile knows that, and draws no seed.
 hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
@@ -56,3 +56,10 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
             return stack.enter_context(KafkaBroker(tmp_path_factory.mktemp("own-kafka"), config))
 
         yield start
+
+
+@pytest.fixture
+def own_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
+    """A registry that a test has for itself, and may kill."""
+    with SchemaRegistry(tmp_path_factory.mktemp("own-registry")) as registry:
+        yield registry

@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import requests
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -44,7 +46,8 @@ def consume(broker: KafkaBroker, topic: str, count: int) -> list[bytes | None]:
         consumer.close()
 
 
-def test_what_is_produced_is_consumed(broker: KafkaBroker) -> None:
+def test_what_is_produced_is_consumed(broker: KafkaBroker, request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("services"), "`-m 'not services'` would run this"
     create_topic(broker, "services.roundtrip")
     produce(broker, "services.roundtrip", b"one")
     assert consume(broker, "services.roundtrip", 1) == [b"one"]
@@ -88,16 +91,15 @@ def test_a_broker_that_cannot_start_shows_its_log(own_broker: OwnBroker) -> None
         own_broker({"node.id": "one"})
 
 
-def test_a_registered_schema_is_found_also_after_a_restart(tmp_path: Path) -> None:
+def test_a_registered_schema_is_found_also_after_sigkill(own_registry: SchemaRegistry) -> None:
     schema = Schema('{"type": "record", "name": "Probe", "fields": [{"name": "at", "type": "long"}]}', "AVRO")
-    with SchemaRegistry(tmp_path) as registry:
-        with registry.client() as client:
-            identifier = client.register_schema("probe-value", schema)
-        registry.kill()
-        registry.start()
-        with registry.client() as client:
-            assert client.lookup_schema("probe-value", schema).schema_id == identifier
-            assert client.get_schema(identifier).schema_str == schema.schema_str
+    with own_registry.client() as client:
+        identifier = client.register_schema("probe-value", schema)
+    own_registry.kill()
+    own_registry.start()
+    with own_registry.client() as client:
+        assert client.lookup_schema("probe-value", schema).schema_id == identifier
+        assert client.get_schema(identifier).schema_str == schema.schema_str
 
 
 def test_the_registry_checks_no_compatibility_until_told(registry: SchemaRegistry) -> None:
@@ -222,6 +224,48 @@ def test_a_file_that_is_not_the_pinned_one_is_refused_by_name(upstream: Path, tm
         provision({"g/a/1/a-1.jar": "00"})
     assert (upstream / "fetches").read_text() == "g/a/1/a-1.jar\n"
     assert not list((tmp_path / "cache").rglob("*.jar"))
+
+
+def test_another_run_that_fetches_is_waited_for(upstream: Path, tmp_path: Path) -> None:
+    (upstream / "a-1.jar").write_bytes(b"good")
+    (folder := tmp_path / "cache" / "g/a/1").mkdir(parents=True)
+    provisioning = threading.Thread(target=provision, args=({"g/a/1/a-1.jar": file_digest(upstream / "a-1.jar")},))
+    with (tmp_path / "cache" / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        provisioning.start()
+        provisioning.join(0.2)
+        assert provisioning.is_alive()
+        (folder / "a-1.jar").write_bytes(b"good")
+    provisioning.join(DEADLINE_S)
+    assert not (upstream / "fetches").exists()
+
+
+class Flaky:
+    """An artifact whose first downloads break off, leaving a part behind."""
+
+    def __init__(self, target: Path, failures: int) -> None:
+        self.target = target
+        self.failures = failures
+
+    def resolve(self) -> Path:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        with self.target.open("xb") as file:
+            file.write(b"part")
+            if self.failures:
+                self.failures -= 1
+                raise requests.ConnectionError("broke off")
+            file.write(b", rest")
+        return self.target
+
+
+def test_a_download_that_breaks_off_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flaky = Flaky(tmp_path / "g/a/1/a-1.jar", failures=2)
+    monkeypatch.setattr(artifacts, "_artifact", lambda *_: flaky)
+    assert artifacts.fetch("g/a/1/a-1.jar", tmp_path).read_bytes() == b"part, rest"
+    flaky.target.unlink()
+    flaky.failures = 3
+    with pytest.raises(ProvisioningError, match=r"a-1\.jar: cannot be fetched: broke off"):
+        artifacts.fetch("g/a/1/a-1.jar", tmp_path)
 
 
 def test_what_cannot_be_fetched_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
