@@ -253,12 +253,11 @@ class _RowsByLayout(dict[Layout, _Rows]):
                 written.append(r"\x00")
             else:
                 raise Unfit(f"lacks {field['name']}")
+        level = "".join(written)
         source = f"""\
 def write(rows):
-    if not rows:
-        return NULL
-    levels = [f"{"".join(written)}" for row in rows]
-    return f"{{long_piece(len(levels))}}{{''.join(levels)}}{{NULL}}"
+    levels = [f"{level}" for row in rows]
+    return f"{{long_piece(len(levels))}}{{''.join(levels)}}{{NULL}}" if levels else NULL
 """
         write = cast("_Rows", _compile(source, "write", dict(_GLOBALS)))
         self[layout] = write
@@ -276,6 +275,8 @@ class _Refusal:
         kind = self._event_class.KIND
         if not isinstance(event, self._event_class):
             return Unencodable(f"{kind}: not an event of this kind: {_shorten(event)}")
+        if not isinstance(event.origin, Origin):
+            return Unencodable(f"{kind}.origin: is of the wrong type: {_shorten(event.origin)}")
         for path, value, piece in self._values(event):
             try:
                 piece(value)

@@ -29,7 +29,7 @@ _14_BITS = 0x3FFF
 _MORE = tuple(chr(bits & 0x7F | 0x80) + chr(bits >> 7 | 0x80) for bits in range(_14_BITS + 1))
 _LAST = tuple(chr(bits) if bits < 0x80 else chr(bits & 0x7F | 0x80) + chr(bits >> 7) for bits in range(_14_BITS + 1))
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
-_POWERS_OF_TEN = tuple(10**exponent for exponent in range(SCALE + 1))
+_POWERS_OF_TEN: tuple[int, ...] = tuple(10**exponent for exponent in range(SCALE + 1))
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 _pack_double = struct.Struct("<d").pack
 
@@ -126,7 +126,10 @@ def boolean_piece(value: bool) -> str:
 
 def double_piece(number: float) -> str:
     """A 64-bit float, infinities and NaN included."""
-    return _pack_double(number).decode("latin-1")
+    try:
+        return _pack_double(number).decode("latin-1")
+    except struct.error as error:
+        raise TypeError(str(error)) from None
 
 
 def bytes_piece(value: bytes) -> str:
