@@ -1,0 +1,247 @@
+"""What makes a well-formed configuration wrong: ranges, contradictions, and what a venue does not offer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from string import Formatter
+from urllib.parse import urlsplit
+
+import attrs
+
+from pipeline.config.reader import Bounds, Check, Rules, Where, suggestion
+from pipeline.config.settings import Config
+from pipeline.exchanges.venue import Venue
+from pipeline.feeds.settings import (
+    BookSettings,
+    ChannelSettings,
+    HeartbeatSettings,
+    ReconnectSettings,
+    UrlSettings,
+    VenueSettings,
+)
+from pipeline.feeds.specs import BOOK, CANDLE, expand, session_times
+from pipeline.model.events import KINDS
+from pipeline.observe.settings import HttpSettings
+from pipeline.sink.settings import KafkaSettings, RegistrySettings, SpoolSettings
+
+Problems = Iterator[tuple[str, str]]
+
+MOCK_CLUSTER = "test.mock.num.brokers"
+"""librdkafka's property that starts a cluster inside the process."""
+
+PRICE_TYPES = ("trade", "mark", "index")
+
+_POSITIVE = Bounds(0, above=True)
+_AT_LEAST_ONE = Bounds(1)
+# Further bounds are those of librdkafka's own properties.
+_BOUNDS = {
+    (KafkaSettings, "linger"): Bounds(0, 900),
+    (KafkaSettings, "statistics_interval"): Bounds(0.001, 86_400),
+    (KafkaSettings, "queue_messages"): Bounds(1, 2_147_483_647),
+    (KafkaSettings, "queue_bytes"): Bounds(1024, 2_147_483_647 * 1024),
+    (KafkaSettings, "max_record_bytes"): Bounds(1_000, 1_000_000_000),
+    (HeartbeatSettings, "max_active_time"): Bounds(30, 600),
+    (HttpSettings, "port"): Bounds(0, 65_535),
+    (ReconnectSettings, "factor"): Bounds(1),
+}
+
+_OWN_PROPERTIES = {
+    "bootstrap.servers": "bootstrap_servers",
+    "metadata.broker.list": "bootstrap_servers",
+    "client.id": "client_id",
+    "compression.codec": "compression",
+    "compression.type": "compression",
+    "linger.ms": "linger",
+    "queue.buffering.max.ms": "linger",
+    "queue.buffering.max.messages": "queue_messages",
+    "queue.buffering.max.kbytes": "queue_bytes",
+    "message.max.bytes": "max_record_bytes",
+    "statistics.interval.ms": "statistics_interval",
+}
+_FIXED_PROPERTIES = {
+    "acks",
+    "delivery.timeout.ms",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "message.timeout.ms",
+    "request.required.acks",
+    "transactional.id",
+}
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+_BROKER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:,/]+)(:([0-9]{1,5}))?", re.ASCII)
+
+
+def rules(venues: Mapping[str, Venue]) -> Rules:
+    """The rules of a configuration file, given the venues that exist."""
+    checks: dict[type, Check] = {
+        Config: _config,
+        VenueSettings: lambda settings, where: _venue(settings, where, venues),
+        ChannelSettings: lambda entry, where: _channel(entry, where, venues),
+        UrlSettings: _urls,
+        ReconnectSettings: _reconnect,
+        KafkaSettings: _kafka,
+        RegistrySettings: _registry,
+        SpoolSettings: _spool,
+    }
+    return Rules(bounds=_bounds, checks=checks, plain_numbers=frozenset({"factor"}))
+
+
+def _bounds(cls: type, field: str) -> Bounds:
+    by_type = _POSITIVE if "float" in str(getattr(attrs.fields(cls), field).type) else _AT_LEAST_ONE
+    return _BOUNDS.get((cls, field), by_type)
+
+
+def _config(config: Config, _: Where) -> Problems:
+    if not any(settings.channels for settings in config.venues.values()):
+        yield "venues", "no channel of any venue is configured"
+    if config.kafka.drain_within >= config.shutdown_within:
+        yield (
+            "kafka.drain_within",
+            f"{config.kafka.drain_within:g} s do not fit into shutdown_within, which is {config.shutdown_within:g} s",
+        )
+
+
+def _venue(settings: VenueSettings, where: Where, venues: Mapping[str, Venue]) -> Problems:
+    name = str(where[-1])
+    venue = venues.get(name)
+    if venue is None:
+        yield "", f"unknown venue; {suggestion(name, venues)}"
+        return
+    if (environment := settings.environment) is not None:
+        hosts = venue.environments.get(environment)
+        if hosts is None:
+            yield "environment", f'unknown environment "{environment}"; {suggestion(environment, venue.environments)}'
+        elif settings.urls.websocket and settings.urls.rest and not hosts.rest_headers:
+            # With headers, something of the environment would still be used.
+            yield "environment", "contradicts urls, which replace both of its hosts; give one of them"
+    if settings.heartbeat.max_active_time is not None and name != "bybit":
+        yield "heartbeat.max_active_time", "only bybit has it"
+    fields = {"acknowledge_within": "timeouts.acknowledge"}
+    for field, why in venue.session_problems(session_times(venue.session_times, settings)):
+        yield fields.get(field, f"heartbeat.{field}"), why
+
+
+def _channel(entry: ChannelSettings, where: Where, venues: Mapping[str, Venue]) -> Problems:
+    known: set[str] = set()
+    for field, why in _contradictions(entry):
+        known.add(field)
+        yield field, why
+    venue = venues.get(str(where[1]))
+    if venue is None:
+        return
+    if entry.market not in venue.markets:
+        yield "market", f'unknown market "{entry.market}"; {suggestion(entry.market, venue.markets)}'
+    for position, channel in enumerate(entry.channel):
+        if channel not in venue.channels:
+            place = "channel" if len(entry.channel) == 1 else f"channel[{position}]"
+            yield place, f'unknown channel "{channel}"; {suggestion(channel, venue.channels)}'
+    for spec in expand(entry):
+        if spec.market in venue.markets and spec.channel in venue.channels:
+            yield from ((field, why) for field, why in venue.problems(spec) if field not in known)
+
+
+def _contradictions(entry: ChannelSettings) -> Problems:
+    if not entry.channel:
+        yield "channel", "names no channel"
+    if not entry.instruments:
+        yield "instruments", "names no instrument"
+    if BOOK not in entry.channel:
+        if entry.depth is not None:
+            yield "depth", 'only channel "book" has a depth'
+        if entry.book != BookSettings():
+            yield "book", 'only channel "book" has it'
+    if CANDLE in entry.channel:
+        if not entry.interval:
+            yield "interval", 'channel "candle" needs at least one, such as 1m or 1h'
+    else:
+        if entry.interval:
+            yield "interval", 'only channel "candle" has an interval'
+        if entry.price_type != "trade":
+            yield "price_type", 'only channel "candle" has a price type'
+    if entry.price_type not in PRICE_TYPES:
+        yield "price_type", f'unknown price type "{entry.price_type}"; {suggestion(entry.price_type, PRICE_TYPES)}'
+    if entry.variant is not None and len(entry.channel) > 1:
+        yield "variant", "belongs to one channel; give that channel an entry of its own"
+
+
+def _urls(urls: UrlSettings, _: Where) -> Problems:
+    for field, schemes in (("websocket", ("ws", "wss")), ("rest", ("http", "https"))):
+        url = getattr(urls, field)
+        if url is not None and (why := _url_problem(url, schemes)) is not None:
+            yield field, why
+    if urls.ca_file is not None and urls.websocket is None and urls.rest is None:
+        yield "ca_file", "is for the hosts named by websocket and rest, and there are none"
+
+
+def _url_problem(url: str, schemes: Iterable[str]) -> str | None:
+    expected = f"expected {' or '.join(f'{scheme}://host:port' for scheme in schemes)}"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return expected
+    if parts.username is not None or parts.password is not None:
+        return "must not hold a user name or password"
+    if parts.scheme not in schemes or not parts.hostname or any(character.isspace() for character in url):
+        return f'{expected}, not "{url}"'
+    if parts.query or parts.fragment:
+        return "must not have a query or fragment"
+    return None
+
+
+def _reconnect(settings: ReconnectSettings, _: Where) -> Problems:
+    if settings.max < settings.first:
+        yield "max", f"must be at least first, which is {settings.first:g} s, not {settings.max:g} s"
+
+
+def _kafka(settings: KafkaSettings, _: Where) -> Problems:
+    if not settings.bootstrap_servers and MOCK_CLUSTER not in settings.properties:
+        yield "bootstrap_servers", "names no broker"
+    for position, server in enumerate(settings.bootstrap_servers):
+        match = _BROKER.fullmatch(server)
+        if match is None or not 0 < int(match[4] or 1) < 65_536:
+            yield f"bootstrap_servers[{position}]", f'expected host:port, got "{server}"'
+    yield from _topics(settings)
+    for name in settings.properties:
+        if name in _OWN_PROPERTIES:
+            yield f"properties.{name}", f"is set by kafka.{_OWN_PROPERTIES[name]}"
+        elif name in _FIXED_PROPERTIES:
+            yield f"properties.{name}", "is fixed: that nothing is lost depends on it"
+
+
+def _topics(settings: KafkaSettings) -> Problems:
+    for kind in settings.topics:
+        if kind not in KINDS:
+            yield f"topics.{kind}", f"unknown event kind; {suggestion(kind, KINDS)}"
+    template = settings.topic_template
+    try:
+        fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+        longest = template.format(group="control", kind=max(KINDS, key=len)) if fields <= {"group", "kind"} else None
+    except (ValueError, LookupError):
+        fields, longest = set(), None
+    if longest is None or "kind" not in fields:
+        yield "topic_template", f'expected a text with {{kind}}, and {{group}} if wanted, got "{template}"'
+    elif _TOPIC.fullmatch(longest) is None:
+        yield "topic_template", "topic names are at most 249 ASCII letters, digits, dots, underscores and hyphens"
+
+
+def _registry(settings: RegistrySettings, _: Where) -> Problems:
+    if (why := _url_problem(settings.url, ("http", "https"))) is not None:
+        yield "url", why
+    if (settings.username is None) != (settings.password is None):
+        yield (
+            ("password", "is missing beside username")
+            if settings.password is None
+            else (
+                "username",
+                "is missing beside password",
+            )
+        )
+    if settings.bearer_token is not None and settings.password is not None:
+        yield "bearer_token", "contradicts username and password; give one of them"
+
+
+def _spool(settings: SpoolSettings, _: Where) -> Problems:
+    if settings.segment_bytes > settings.max_bytes:
+        yield "segment_bytes", f"must not be above max_bytes, which is {settings.max_bytes}"
