@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -48,11 +48,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
 class FeedCollector(Collector):
     """Metrics of the connections."""
 
-    def __init__(self, venues: Mapping[str, VenueStats]) -> None:
+    def __init__(self, venues: Callable[[], Iterable[VenueStats]]) -> None:
         self._venues = venues
 
     def collect(self) -> Iterator[Metric]:
-        connections = [c for venue in self._venues.values() for c in venue.connections.values()]
+        connections = [c for venue in self._venues() for c in venue.connections.values()]
         for name, text, read in _COUNTERS:
             counter = CounterMetricFamily(name, text, labels=_LABELS)
             for c in connections:
@@ -77,7 +77,7 @@ class FeedCollector(Collector):
         reads = CounterMetricFamily("pipeline_catalogue_reads", "Readings of the catalogue.", labels=("venue",))
         failures = CounterMetricFamily("pipeline_catalogue_failures", "Failed readings.", labels=("venue",))
         refused = GaugeMetricFamily("pipeline_venue_refused", "1 if the venue was given up.", labels=("venue",))
-        for venue in self._venues.values():
+        for venue in self._venues():
             known.add_metric((venue.name,), venue.instruments)
             reads.add_metric((venue.name,), venue.catalogue_reads)
             failures.add_metric((venue.name,), venue.catalogue_failures)

@@ -1,0 +1,164 @@
+"""The composition root: sink, venues, HTTP and signals put together, and taken apart in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from random import Random
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from pipeline import __version__
+from pipeline.config import Config
+from pipeline.exchanges import VENUES
+from pipeline.feeds.intake import Intake
+from pipeline.feeds.link import OpenWebSocket, Surroundings
+from pipeline.model.errors import PipelineError
+from pipeline.model.stats import VenueStats
+from pipeline.observe.http import Pages, serve_http
+from pipeline.observe.metrics import FeedCollector, Numbers, ProcessCollector, render
+from pipeline.session.clock import Clock, system_clock
+from pipeline.session.failures import leaves
+from pipeline.session.websocket import connect
+from pipeline.sink.sink import Sink, open_sink
+
+log = structlog.get_logger(__name__)
+
+
+@attrs.define(eq=False)
+class Service:
+    """One process of the connector.
+
+    The tree, outermost first: HTTP, which answers while the rest starts and stops; the sink, which outlives the
+    intake to drain; the venues, cancelled first.
+    """
+
+    config: Config
+    clock: Clock = system_clock
+    random: Random = attrs.field(factory=Random)
+    open_websocket: OpenWebSocket = connect
+    sink: Sink | None = attrs.field(default=None, init=False)
+    intakes: dict[str, Intake] = attrs.field(factory=dict, init=False)
+    addresses: list[str] = attrs.field(factory=list, init=False)
+    """Where HTTP is served."""
+    _started: int = attrs.field(default=0, init=False)
+    _stopping: bool = attrs.field(default=False, init=False)
+    _whole: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _intake: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop`; drains the sink before it returns. Raises `PipelineError` for what cannot go on."""
+        self._started = self.clock()
+        async with trio.open_nursery() as whole:
+            self._whole = whole.cancel_scope
+            if self.config.http.enabled:
+                pages = Pages(render(self._collectors()), self.status, self.not_ready)
+                self.addresses = await whole.start(serve_http, self.config.http, pages)
+                log.info("http_listening", addresses=self.addresses)
+            async with open_sink(self.config.kafka) as sink:
+                self.sink = sink
+                if self._stopping:
+                    self._intake.cancel()
+                log.info("service_started", version=__version__, venues=list(self.config.venues))
+                with self._intake:
+                    await self._run_venues(sink, task_status)
+                log.info("intake_stopped", draining=sink.stats.in_flight)
+            whole.cancel_scope.cancel()
+        log.info("service_stopped")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Stop the intake, then drain; before the sink is open, stop at once."""
+        self._stopping = True
+        if self.sink is None:
+            self._whole.cancel()
+        else:
+            self._intake.cancel()
+
+    def not_ready(self) -> list[str]:
+        """Why the service is not ready; empty if it is."""
+        if self.sink is None:
+            return ["Kafka has not been reached yet"]
+        if self._stopping:
+            return ["stopping"]
+        reasons = []
+        for name, intake in self.intakes.items():
+            if intake.stats.state != "running":
+                reasons.append(f"{name} is {intake.stats.state}: {intake.stats.last_error}".rstrip(": "))
+            reasons.extend(
+                f"{link.id} is {link.state}: {link.last_error}".rstrip(": ")
+                for link in intake.stats.connections.values()
+                if link.state != "live"
+            )
+        if self.sink.stats.spool_failure is not None:
+            reasons.append(f"the spool cannot be written: {self.sink.stats.spool_failure}")
+        return reasons
+
+    def status(self) -> dict[str, Any]:
+        """Everything there is to know, ready for JSON; times are microseconds UTC."""
+        return {
+            "version": __version__,
+            "started": self._started,
+            "now": self.clock(),
+            "ready": not self.not_ready(),
+            "not_ready": self.not_ready(),
+            "venues": {name: attrs.asdict(intake.stats) for name, intake in self.intakes.items()},
+            "sink": attrs.asdict(self.sink.stats) if self.sink is not None else None,
+        }
+
+    async def _run_venues(self, sink: Sink, task_status: trio.TaskStatus[None]) -> None:
+        around = Surroundings(
+            publish=sink.publish, clock=self.clock, random=self.random.random, open_websocket=self.open_websocket
+        )
+        async with trio.open_nursery() as nursery:
+            for name, settings in self.config.venues.items():
+                self.intakes[name] = Intake(name, VENUES[name], settings, around)
+                nursery.start_soon(self.intakes[name].run, name=name)
+            task_status.started()
+
+    def _collectors(self) -> Iterable[Any]:
+        return [FeedCollector(self._venue_stats), Numbers(self._sink_numbers), ProcessCollector()]
+
+    def _venue_stats(self) -> list[VenueStats]:
+        return [intake.stats for intake in self.intakes.values()]
+
+    def _sink_numbers(self) -> Iterable[tuple[str, str, str, float]]:
+        return self.sink.stats.numbers() if self.sink is not None else ()
+
+
+async def run(config: Config) -> int:
+    """Run the service until SIGTERM or SIGINT; returns the process's exit code.
+
+    The first signal stops the intake and drains to Kafka; a second one exits at once.
+    """
+    service = Service(config)
+    code = 0
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_on_signals, service)
+            await service.run()
+            nursery.cancel_scope.cancel()
+    except* PipelineError as group:
+        for error in leaves(group):
+            log.error("service_failed", text=str(error))
+        code = 1
+    return code
+
+
+async def stop_on_signals(service: Service) -> None:
+    """Turn the first SIGTERM or SIGINT into `service.stop()` and the second into an immediate exit."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if service.stopping:
+                log.warning("exiting_at_once", signal=signal.Signals(number).name)
+                os._exit(128 + number)
+            log.info("stopping", signal=signal.Signals(number).name)
+            service.stop()

@@ -1,0 +1,226 @@
+"""`python -m pipeline check`: what the configuration amounts to, and whether the outside world agrees."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import partial
+from random import Random
+from typing import Any
+
+import attrs
+import trio
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.avro.codec import Schemas
+from pipeline.config import Config
+from pipeline.exchanges import VENUES
+from pipeline.exchanges.venue import Catalogue, Venue
+from pipeline.feeds.intake import read_catalogue, rest_client, tls_context
+from pipeline.feeds.link import connection_limits
+from pipeline.feeds.plan import VenuePlan, catalogue_markets, hosts, make_plan
+from pipeline.feeds.settings import VenueSettings
+from pipeline.feeds.specs import channel_specs, session_times
+from pipeline.model.errors import BadMessage, PipelineError
+from pipeline.model.events import BASE, Instrument, Micros, Origin
+from pipeline.session import websocket
+from pipeline.session.clock import system_clock
+from pipeline.sink.routes import subject_of
+from pipeline.sink.topics import plan_topics, prepare_topics
+
+_SHOWN = 6
+
+
+async def run(config: Config, *, as_json: bool, connect: bool) -> int:
+    """Print the resolved plan; with `connect` also try REST, one handshake per venue, and Kafka.
+
+    Returns 0 if all is well and 1 if something that was tried failed. Without `connect` nothing is contacted, and
+    patterns of instruments stand for themselves.
+    """
+    report: dict[str, Any] = {"venues": {}, "kafka": _kafka(config), "limits": _limits(config), "checks": []}
+    for name, settings in config.venues.items():
+        venue = VENUES[name]
+        catalogue: Catalogue = _placeholders(venue, settings)
+        if connect:
+            catalogue = await _try_rest(venue, settings, report["checks"]) or catalogue
+        plan = make_plan(name, venue, settings, catalogue)
+        report["venues"][name] = _venue(venue, settings, plan)
+        if connect:
+            await _try_handshake(venue, settings, plan, report["checks"])
+    if connect:
+        await _try_kafka(config, report["checks"])
+    if as_json:
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        for line in _text(report):
+            Console(soft_wrap=True, highlight=False, file=sys.stdout).print(line)
+    return 0 if all(check["ok"] for check in report["checks"]) else 1
+
+
+def _placeholders(venue: Venue, settings: VenueSettings) -> Catalogue:
+    """What is configured, taken for instruments: names stand for themselves, and so do patterns."""
+    entries: dict[tuple[str, str], Instrument] = {}
+    for spec, _ in channel_specs(settings):
+        for market in venue.catalogue_markets(spec):
+            for name in spec.instruments:
+                origin = Origin(venue.name, market, name, None, None, "check")
+                base = name.split("-", 1)[0]
+                entries[market, name] = Instrument(
+                    origin, None, Micros(0), None, "unknown", "", True, base, None, None, BASE, underlying=name
+                )
+    return {key: entry for key, entry in entries.items() if not _is_covered(key, entries)}
+
+
+def _is_covered(key: tuple[str, str], entries: Catalogue) -> bool:
+    """Whether another pattern of the market says the same and more."""
+    market, name = key
+    return any(other != name and other_market == market and fnmatchcase(name, other) for other_market, other in entries)
+
+
+def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, Any]:
+    base = hosts(venue, settings)
+    endpoints = sorted({connection.endpoint for connection in plan.connections})
+    return {
+        "environment": settings.environment or next(iter(venue.environments)),
+        "websocket": base.websocket,
+        "rest": base.rest,
+        "catalogue_markets": catalogue_markets(venue, settings),
+        "unmatched": list(plan.unmatched),
+        "heartbeat": attrs.asdict(session_times(venue.session_times, settings)),
+        "new_connections": attrs.asdict(venue.connects),
+        "limits": {endpoint: attrs.asdict(venue.limits(endpoint)) for endpoint in endpoints},
+        "connections": [
+            {
+                "id": connection.id,
+                "url": connection.url,
+                "subscriptions": [
+                    {
+                        "topic": s.topic,
+                        "channel": s.kind,
+                        "max_silence": None if s.max_silence == float("inf") else s.max_silence,
+                    }
+                    for s in connection.subscriptions
+                ],
+            }
+            for connection in plan.connections
+        ],
+    }
+
+
+def _kafka(config: Config) -> dict[str, Any]:
+    kafka, schemas = config.kafka, Schemas.load(config.kafka.decimals)
+    registry = kafka.schema_registry
+    return {
+        "bootstrap_servers": list(kafka.bootstrap_servers),
+        "decimals": kafka.decimals,
+        "encoding": f"Confluent wire format, {registry.url}" if registry else "Avro single-object encoding",
+        "topics": [
+            {
+                "topic": plan.name,
+                "event": plan.kind,
+                "schema": schemas.schema(plan.kind)["namespace"] + "." + schemas.schema(plan.kind)["name"],
+                "subject": subject_of(plan.name) if registry else None,
+                "partitions": plan.partitions,
+                "replication_factor": plan.replication_factor,
+                "config": dict(plan.config),
+            }
+            for plan in plan_topics(kafka, schemas.codecs)
+        ],
+    }
+
+
+def _limits(config: Config) -> dict[str, Any]:
+    kafka = config.kafka
+    return {
+        "producer_queue_messages": kafka.queue_messages,
+        "producer_queue_bytes": kafka.queue_bytes,
+        "max_record_bytes": kafka.max_record_bytes,
+        "spool_directory": kafka.spool.directory,
+        "spool_max_bytes": kafka.spool.max_bytes,
+        "drain_within": kafka.drain_within,
+    }
+
+
+async def _try_rest(venue: Venue, settings: VenueSettings, checks: list[dict[str, Any]]) -> Catalogue | None:
+    url = hosts(venue, settings).rest
+    try:
+        async with rest_client(venue, settings, Random().random) as rest:
+            book = await read_catalogue(venue, settings, rest, system_clock)
+    except (PipelineError, OSError) as error:
+        _note(checks, f"{venue.name} instruments at {url}", error)
+        return None
+    _note(checks, f"{venue.name} instruments at {url}", None, f"{len(book.entries)} instruments")
+    return book.entries
+
+
+async def _try_handshake(venue: Venue, settings: VenueSettings, plan: VenuePlan, checks: list[dict[str, Any]]) -> None:
+    for connection in plan.connections[:1]:
+        what = f"{venue.name} WebSocket at {connection.url}"
+        try:
+            async with trio.open_nursery() as nursery:
+                transport = await websocket.connect(
+                    nursery, connection.url, limits=connection_limits(settings), tls=tls_context(settings)
+                )
+                await transport.aclose()
+        except* (PipelineError, OSError) as group:
+            _note(checks, what, group.exceptions[0])
+        else:
+            _note(checks, what, None, "open")
+
+
+async def _try_kafka(config: Config, checks: list[dict[str, Any]]) -> None:
+    kafka = config.kafka
+    what = f"Kafka at {', '.join(kafka.bootstrap_servers)}"
+    schemas = Schemas.load(kafka.decimals)
+    # Looking must not change anything: missing topics are reported, not created.
+    looking = attrs.evolve(kafka, create_topics=False)
+    try:
+        reports = await trio.to_thread.run_sync(partial(prepare_topics, looking, list(schemas.codecs)))
+    except PipelineError as error:
+        _note(checks, what, error)
+        return
+    _note(checks, what, None, f"{sum(r.outcome != 'missing' for r in reports)} of {len(reports)} topics exist")
+    for report in reports:
+        if report.outcome == "missing" and kafka.create_topics:
+            continue
+        problems = [*report.errors, *report.warnings]
+        if problems:
+            checks.append({"what": f"topic {report.topic}", "ok": not report.errors, "detail": "; ".join(problems)})
+
+
+def _note(checks: list[dict[str, Any]], what: str, error: BaseException | None, detail: str = "") -> None:
+    if isinstance(error, BadMessage):
+        detail = f"unreadable answer: {error}"
+    elif error is not None:
+        detail = str(error)
+    checks.append({"what": what, "ok": error is None, "detail": detail})
+
+
+def _text(report: dict[str, Any]) -> Iterator[str]:
+    for name, venue in report["venues"].items():
+        yield f"[bold]{name}[/] ({venue['environment']})  {venue['websocket']}  REST {venue['rest']}"
+        beat = venue["heartbeat"]
+        yield f"  ping every {beat['ping_every']:g} s, answer within {beat['pong_within']:g} s"
+        rate = venue["new_connections"]
+        yield f"  new connections: {rate['count']} per {rate['seconds']:g} s"
+        for connection in venue["connections"]:
+            topics = [subscription["topic"] for subscription in connection["subscriptions"]]
+            more = f" … and {len(topics) - _SHOWN} more" if len(topics) > _SHOWN else ""
+            yield f"  [cyan]{connection['id']}[/]  {connection['url']}  {len(topics)} subscriptions"
+            yield f"    {escape(', '.join(topics[:_SHOWN]))}{more}"
+        for pattern in venue["unmatched"]:
+            yield f"  [yellow]matches nothing:[/] {escape(pattern)}"
+    kafka = report["kafka"]
+    servers = ", ".join(kafka["bootstrap_servers"]) or "in-process mock cluster"
+    yield f"[bold]kafka[/]  {servers}  {kafka['encoding']}, decimals as {kafka['decimals']}"
+    for topic in kafka["topics"]:
+        yield f"  [cyan]{topic['topic']}[/]  {topic['schema']}  {topic['partitions']} partitions"
+    yield "[bold]limits[/]"
+    for name, value in report["limits"].items():
+        yield f"  {name}: {escape(str(value))}"
+    for check in report["checks"]:
+        verdict = "[green]ok[/]" if check["ok"] else "[red]failed[/]"
+        yield f"{verdict}  {escape(check['what'])}: {escape(check['detail'])}"
