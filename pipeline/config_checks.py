@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from pipeline.config.reader import Bounds, Check, Rules, Where, suggestion
-from pipeline.config.settings import Config
+from pipeline.config_reader import Bounds, Check, Rules, Where, suggestion
 from pipeline.exchanges.venue import Venue
 from pipeline.feeds.settings import (
     BookSettings,
@@ -73,9 +72,8 @@ _BROKER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:,/]+)(:([0-9
 
 
 def rules(venues: Mapping[str, Venue]) -> Rules:
-    """The rules of a configuration file, given the venues that exist."""
+    """The rules of all parts of a configuration file, given the venues that exist."""
     checks: dict[type, Check] = {
-        Config: _config,
         VenueSettings: lambda settings, where: _venue(settings, where, venues),
         ChannelSettings: lambda entry, where: _channel(entry, where, venues),
         UrlSettings: _urls,
@@ -90,16 +88,6 @@ def rules(venues: Mapping[str, Venue]) -> Rules:
 def _bounds(cls: type, field: str) -> Bounds:
     by_type = _POSITIVE if "float" in str(getattr(attrs.fields(cls), field).type) else _AT_LEAST_ONE
     return _BOUNDS.get((cls, field), by_type)
-
-
-def _config(config: Config, _: Where) -> Problems:
-    if not any(settings.channels for settings in config.venues.values()):
-        yield "venues", "no channel of any venue is configured"
-    if config.kafka.drain_within >= config.shutdown_within:
-        yield (
-            "kafka.drain_within",
-            f"{config.kafka.drain_within:g} s do not fit into shutdown_within, which is {config.shutdown_within:g} s",
-        )
 
 
 def _venue(settings: VenueSettings, where: Where, venues: Mapping[str, Venue]) -> Problems:

@@ -1,19 +1,24 @@
-"""Plain values to settings objects. Every fault is noted with its path, and reading goes on."""
+"""YAML text to settings objects: every fault is noted with its path, and reading goes on.
+
+Strict where YAML is generous: a key given twice is refused, `true` is no number, and a date without quotes is text.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import types
 from collections import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
 import cattrs
+import yaml
 
-from pipeline.config import quantities
 from pipeline.model.errors import ConfigError
 from pipeline.model.secret import Secret
 from pipeline.observe.logs import looks_secret
@@ -67,6 +72,24 @@ def read(value: object, cls: type[T], rules: Rules) -> T:
     if reader.problems:
         raise ConfigError(reader.problems)
     return settings
+
+
+def parse_yaml(text: str) -> Any:
+    """The document's value; None if it is empty.
+
+    Raises `ConfigError` for a syntax error and for keys given twice, of which YAML would keep the last.
+    """
+    try:
+        loader = _Loader(text)
+        value = loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError([_syntax_problem(error)]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError([f"line {line}: {error.reason}"]) from None
+    if loader.duplicates:
+        raise ConfigError(loader.duplicates)
+    return value
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -146,11 +169,13 @@ class _Reader:
                 self._note([*self._where, str(key)], f"unknown key; {suggestion(str(key), fields)}")
                 continue
             try:
-                given[key] = self._at(key, item, fields[key].type)
+                made = self._at(key, item, fields[key].type)
             except _Unusable:
                 continue
-            if (why := self._out_of_bounds(cls, key, given[key])) is not None:
+            if (why := self._out_of_bounds(cls, key, made)) is not None:
                 self._note([*self._where, key], why)
+            else:
+                given[key] = made
         required = {name for name, field in fields.items() if field.default is attrs.NOTHING}
         for name in fields:
             if name in required and name not in (value or {}):
@@ -244,7 +269,7 @@ class _Reader:
 
     def _float(self, value: object, _: type[float]) -> float:
         timed = self._where[-1] not in self._rules.plain_numbers
-        seconds = quantities.duration(value) if timed and isinstance(value, str) else value
+        seconds = _duration(value) if timed and isinstance(value, str) else value
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise self._expected("a number of seconds (or 500ms, 15s, 5m, 2h, 7d)" if timed else "a number", value)
         if not math.isfinite(seconds):
@@ -253,7 +278,7 @@ class _Reader:
 
     def _int(self, value: object, _: type[int]) -> int:
         sized = str(self._where[-1]).endswith("_bytes")
-        count = quantities.size(value) if sized and isinstance(value, str) else value
+        count = _size(value) if sized and isinstance(value, str) else value
         if isinstance(count, bool) or not isinstance(count, int):
             raise self._expected("a number of bytes (or 64MiB, 10GB)" if sized else "a whole number", value)
         return count
@@ -290,3 +315,65 @@ def _as_text(value: object) -> object:
 
 def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:g}"
+
+
+class _Loader(yaml.SafeLoader):
+    # A date without quotes should stay the text it is; nothing here takes dates.
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.duplicates: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                line = key.start_mark.line + 1
+                if key.value in first:
+                    before = first[key.value]
+                    self.duplicates.append(f'line {line}: key "{key.value}" is given twice, first in line {before}')
+                else:
+                    first[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError) -> str:
+    # The library's own text quotes the line, which may hold what must not be shown.
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+    what = error.problem or error.context or "not YAML"
+    if "alias" in f"{error.context} {error.problem}":
+        what += "; a value that begins with * needs quotes"
+    elif error.context == "expected a single document in the stream":
+        what = "a second document begins; the file must be one"
+    return where + what
+
+
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", re.ASCII)
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3_600), "d": Decimal(86_400)}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+}  # fmt: skip
+
+
+def _duration(text: str) -> float | None:
+    """Seconds; None if `text` is no duration."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] not in _SECONDS:
+        return None
+    return float(Decimal(match[1]) * _SECONDS[match[2]])
+
+
+def _size(text: str) -> int | None:
+    """Bytes; None if `text` is no size, or no whole number of bytes."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] not in _BYTES:
+        return None
+    count = Decimal(match[1]) * _BYTES[match[2]]
+    return int(count) if count == count.to_integral_value() else None
