@@ -49,7 +49,7 @@ class Row(msgspec.Struct, rename="camel"):
 class Listing(msgspec.Struct, rename="camel"):
     """`result` of an answer."""
 
-    list: list[Row]
+    rows: list[Row] = msgspec.field(name="list")
     category: str | None = None
     next_page_cursor: str | None = None
 
@@ -78,7 +78,7 @@ def parse_page(market: str, page: RestPage, body: bytes, receive_time: int) -> t
     """One page's instruments of this market, and the next page; raises as `Venue.parse_instruments` says."""
     listing = _listing(body)
     instruments = [
-        _instrument(row, market, receive_time) for row in listing.list if _market(row, market) in {None, market}
+        _instrument(row, market, receive_time) for row in listing.rows if _market(row, market) in {None, market}
     ]
     cursor = listing.next_page_cursor
     if not cursor:
@@ -94,7 +94,7 @@ def read_saved(body: bytes, receive_time: int) -> list[Instrument]:
     """Instruments of a saved answer, each row telling its market where the answer does not."""
     listing = _listing(body)
     category = listing.category if listing.category in MARKETS else None
-    return [_instrument(row, _market(row, category) or "spot", receive_time) for row in listing.list]
+    return [_instrument(row, _market(row, category) or "spot", receive_time) for row in listing.rows]
 
 
 def _listing(body: bytes) -> Listing:

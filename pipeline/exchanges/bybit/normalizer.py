@@ -160,7 +160,7 @@ class BybitNormalizer:
         stream = self._streams.get(message.topic)
         if stream is None:
             # Options trade under their base coin's topic, each print naming its contract.
-            instrument = _instrument(message.topic, 1)
+            instrument = _instrument(message.topic, "publicTrade", 1)
             origin = None if self.stream == "option" else self._origin(instrument)
             stream = self._streams[message.topic] = StreamState(message.topic, origin)
         stream.messages += 1
@@ -176,7 +176,7 @@ class BybitNormalizer:
             stream = self._open_book(message.topic)
         origin = stream.origin
         if origin is None or origin.symbol is None:
-            origin = stream.origin = self._origin(_instrument(message.topic, 2))
+            origin = stream.origin = self._origin(_instrument(message.topic, "orderbook", 2))
         stream.messages += 1
         stream.last_receive = receive_time
         book = message.data
@@ -252,10 +252,10 @@ class BybitNormalizer:
             data = _texts(data, self.stream)
         stream = self._tickers.get(message.topic)
         if stream is None:
-            stream = TickerStream(message.topic, self._origin(_instrument(message.topic, 1)))
+            stream = TickerStream(message.topic, self._origin(_instrument(message.topic, "tickers", 1)))
         origin = stream.origin
         if origin is None or origin.symbol is None:
-            origin = stream.origin = self._origin(_instrument(message.topic, 1))
+            origin = stream.origin = self._origin(_instrument(message.topic, "tickers", 1))
         time = Micros(message.ts * 1000)
         events = merge(stream, origin, self.stream, kind == "snapshot", data, time, Micros(receive_time), message.cs)
         if not stream.messages:
@@ -270,7 +270,7 @@ class BybitNormalizer:
             stream = self._open_candles(message.topic)
         origin = stream.origin
         if origin is None or origin.symbol is None:
-            origin = stream.origin = self._origin(_instrument(message.topic, 2))
+            origin = stream.origin = self._origin(_instrument(message.topic, "kline", 2))
         venue_interval = message.topic.split(".", 2)[1]
         inverse = self._size_unit is QUOTE
         last_closed = known = self.resume.get(stream.resume_key, -1)
@@ -309,7 +309,7 @@ class BybitNormalizer:
         return events
 
     def _open_book(self, topic: str) -> BookStream:
-        instrument = _instrument(topic, 2)
+        instrument = _instrument(topic, "orderbook", 2)
         channel = topic[: -len(instrument) - 1]
         level = channel.partition(".")[2]
         if level == "full":
@@ -325,7 +325,7 @@ class BybitNormalizer:
         return stream
 
     def _open_candles(self, topic: str) -> CandleStream:
-        instrument = _instrument(topic, 2)
+        instrument = _instrument(topic, "kline", 2)
         venue_interval = topic.split(".", 2)[1]
         stream = CandleStream(
             topic,
@@ -395,9 +395,11 @@ def _family(topic: str) -> str:
     return "orderbook.rpi" if topic.startswith("orderbook.rpi.") else topic.partition(".")[0]
 
 
-def _instrument(topic: str, dots: int) -> str:
+def _instrument(topic: str, family: str, dots: int) -> str:
     """What follows the given number of dots; symbols themselves are kept whole."""
     parts = topic.split(".", dots)
+    if parts[0] != family:  # the first bytes can be alike: tickers_lt is no ticker
+        raise ValueError(f"is no topic of {family}")
     if len(parts) <= dots or not all(parts):
         raise ValueError("the topic names no instrument")
     return parts[dots]
