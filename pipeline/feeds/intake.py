@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import attrs
 import structlog
@@ -54,6 +55,13 @@ async def read_catalogue(venue: Venue, settings: VenueSettings, rest: RestClient
     return book
 
 
+class Listing(Protocol):
+    """Where the catalogue is read; a `RestClient` in earnest."""
+
+    async def get_json_bytes(self, path: str) -> bytes:
+        """The body of a GET; raises `SessionError`."""
+
+
 @attrs.define(eq=False)
 class Intake:
     """Runs one venue; a refused venue stops alone, and asks again at the pace of the catalogue's refresh."""
@@ -73,11 +81,15 @@ class Intake:
 
     async def run(self) -> None:
         """Run until cancelled. Raises only for bugs."""
+        async with rest_client(self.venue, self.settings, self.around.random) as rest:
+            await self.follow(rest, tls_context(self.settings))
+
+    async def follow(self, listing: Listing, tls: ssl.SSLContext | None) -> None:
+        """Keep connections as the listing wants them, until cancelled."""
         connects = Limiter(self.venue.connects)
-        tls = tls_context(self.settings)
-        async with rest_client(self.venue, self.settings, self.around.random) as rest, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
             while True:
-                if await self._refresh(rest):
+                if await self._refresh(listing):
                     self._apply(nursery, connects, tls)
                 await trio.sleep(self._pause())
 
@@ -90,13 +102,13 @@ class Intake:
         """Ask for a new snapshot of one book, on whichever connection carries it."""
         return any(link.resync_book(key, reason) for link in self._links.values())
 
-    async def _refresh(self, rest: RestClient) -> bool:
+    async def _refresh(self, listing: Listing) -> bool:
         """Read the catalogue; True if a plan can be made."""
         stats = self.stats
         changed = []
         try:
             for market in catalogue_markets(self.venue, self.settings):
-                found = await read_market(self.venue, market, rest.get_json_bytes, self.around.clock)
+                found = await read_market(self.venue, market, listing.get_json_bytes, self.around.clock)
                 changed.extend(self._instruments.replace(market, found))
         except (SessionError, BadMessage) as error:
             stats.catalogue_failures += 1
