@@ -1,0 +1,233 @@
+"""Bybit v5 as a server: paths, control messages in four dialects, topics."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import uuid
+from typing import Any
+
+import attrs
+import msgspec
+
+from pipeline.model.rate import Rate
+from pipeline.sim import bybit_rest
+from pipeline.sim.bybit_streams import INTERVALS_MS, BookTopic, KlineTopic, TickerTopic, TradeTopic
+from pipeline.sim.floor import Floor
+from pipeline.sim.generator import Stream
+from pipeline.sim.http import Request, Response
+from pipeline.sim.listing import Listing
+from pipeline.sim.settings import Account, Limits
+from pipeline.sim.toggles import Toggles
+from pipeline.sim.wire import Connection
+
+LIMITS = Limits(connects=Rate(500, 300.0), idle=600.0, idle_tick=30.0, rest=Rate(600, 5.0))
+"""The venue's published limits."""
+ARGS_PER_SPOT_REQUEST = 10
+ARGS_PER_OPTION_CONNECTION = 2000
+ARGS_CHARACTERS = 21_000
+"""Over all args of one connection."""
+
+MARKETS = ("spot", "linear", "inverse", "option")
+_DEPTHS = {"option": (25, 100), **dict.fromkeys(("spot", "linear", "inverse"), (1, 50, 200, 1000))}
+_PRIVATE = re.compile(r"(order|execution|position|wallet|greeks)(\..+)?")
+_encode = msgspec.json.Encoder().encode
+
+
+@attrs.define(eq=False)
+class BybitDialect:
+    """All of `/v5/public/{spot,linear,inverse,option}`; of `/v5/private` and `/v5/trade` login and heartbeat."""
+
+    floor: Floor
+    toggles: Toggles
+    accounts: tuple[Account, ...]
+    limits: Limits
+    name: str = "bybit"
+
+    def endpoint(self, path: str) -> str | None:
+        """`/v5/public/linear` is "linear"."""
+        head, _, tail = path.rpartition("/")
+        if head == "/v5/public" and tail in MARKETS:
+            return tail
+        return tail if path in ("/v5/private", "/v5/trade") else None
+
+    def connection_id(self, index: int, endpoint: str) -> str:
+        """A UUID, the same one for the same index."""
+        return str(uuid.UUID(int=(0xB1B17 << 96) + index, version=4))
+
+    def receive(self, connection: Connection, text: str) -> None:
+        """Answers one request."""
+        try:
+            request = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            request = None
+        match request:
+            case {"op": "ping"}:
+                self._pong(connection, request)
+            case {"op": "auth", "args": [str(key), int(expires), str(signature)]}:
+                self._login(connection, request, key, expires, signature)
+            case {"op": "subscribe" | "unsubscribe", "args": [*topics]} if connection.endpoint != "trade":
+                self._order(connection, request, [str(topic) for topic in topics])
+            case {"op": str(op)}:
+                self._answer(connection, request, op, "Params Error" if op == "auth" else f"error:unknown op {op}")
+            case _:
+                self._answer(connection, {}, "", "error:invalid request")
+
+    def _pong(self, connection: Connection, request: dict[str, Any]) -> None:
+        now = str(self.floor.clock.now_ms())
+        head: dict[str, Any] = {"success": True, "ret_msg": "pong", "conn_id": connection.id}
+        echo = {"req_id": request["req_id"]} if "req_id" in request else {}
+        match connection.endpoint:
+            case "spot":
+                answer = {**head, **echo, "op": "ping"}
+            case "linear" | "inverse":
+                answer = {**head, "req_id": "", **echo, "op": "ping"}
+            case "option":
+                answer = {"args": [now], "op": "pong"}
+            case "private":
+                answer = {**echo, "op": "pong", "args": [now], "conn_id": connection.id}
+            case _:
+                answer = {"retCode": 0, "retMsg": "OK", "op": "pong", "data": [now], "connId": connection.id}
+        connection.send(_encode(answer))
+
+    def _login(self, connection: Connection, request: dict[str, Any], key: str, expires: int, signature: str) -> None:
+        account = next((each for each in self.accounts if each.key == key), None)
+        good = (
+            connection.endpoint in ("private", "trade")
+            and account is not None
+            and expires > self.floor.clock.now_ms()
+            and hmac.compare_digest(_signature(account.secret, expires), signature)
+            and not self.toggles.refuses_login()
+        )
+        if good:
+            connection.account = key
+        if connection.endpoint == "trade":
+            code, text = (0, "OK") if good else (10004, "Invalid sign")
+            echo = {"reqId": request["reqId"]} if "reqId" in request else {}
+            answer = {**echo, "retCode": code, "retMsg": text, "op": "auth", "connId": connection.id}
+            self.toggles.acknowledge(connection, _encode(answer))
+        else:
+            self._answer(connection, request, "auth", "" if good else "Params Error")
+
+    def _order(self, connection: Connection, request: dict[str, Any], names: list[str]) -> None:
+        """Subscribe or unsubscribe: the whole request, or on options topic by topic."""
+        subscribe = request["op"] == "subscribe"
+        problems = self._problems(connection, names) if subscribe else {}
+        if connection.endpoint == "option":
+            good = [name for name in names if name not in problems]
+            data = {"failTopics": list(problems), "successTopics": good}
+            head = {"success": not problems, "conn_id": connection.id}
+            self.toggles.acknowledge(connection, _encode({**head, "data": data, "type": "COMMAND_RESP"}))
+        else:
+            good = [] if problems else names
+            self._answer(connection, request, request["op"], next(iter(problems.values()), ""))
+        if connection.endpoint in MARKETS:
+            act = self.floor.subscribe if subscribe else self.floor.unsubscribe
+            for name in dict.fromkeys(good):
+                act(connection, f"{connection.endpoint}/{name}")
+
+    def _problems(self, connection: Connection, names: list[str]) -> dict[str, str]:
+        """Why a subscription is refused, by topic."""
+        characters = sum(len(topic) - len(connection.endpoint) + 2 for topic in connection.topics)
+        characters += sum(len(name) + 3 for name in names)
+        if connection.endpoint == "spot" and len(names) > ARGS_PER_SPOT_REQUEST:
+            return dict.fromkeys(names, f"args size >{ARGS_PER_SPOT_REQUEST}")
+        if characters > ARGS_CHARACTERS:
+            return dict.fromkeys(names, f"error:args length exceeds {ARGS_CHARACTERS}")
+        if connection.endpoint == "option" and len(connection.topics) + len(names) > ARGS_PER_OPTION_CONNECTION:
+            return dict.fromkeys(names, f"args size >{ARGS_PER_OPTION_CONNECTION}")
+        return {name: why for name in names if (why := self._problem(connection, name))}
+
+    def _problem(self, connection: Connection, name: str) -> str:
+        topic = f"{connection.endpoint}/{name}"
+        if connection.endpoint == "private":
+            if connection.account is None:
+                return f"error:topic:{name} needs auth first"
+            return "" if _PRIVATE.fullmatch(name) else f"error:handler not found,topic:{name}"
+        if topic in connection.topics:
+            return f"error:already subscribed,topic:{name}"
+        return "" if self.floor.offers(topic) else f"error:handler not found,topic:{name}"
+
+    def _answer(self, connection: Connection, request: dict[str, Any], op: str, problem: str) -> None:
+        """An acknowledgement or error in the dialect of spot, of linear and inverse, or of private connections."""
+        endpoint = connection.endpoint
+        text = problem or ("subscribe" if endpoint == "spot" and op in ("subscribe", "unsubscribe") else "")
+        answer: dict[str, Any] = {"success": not problem, "ret_msg": text, "conn_id": connection.id}
+        if "req_id" in request or endpoint in ("linear", "inverse"):
+            answer["req_id"] = request.get("req_id", "")
+        self.toggles.acknowledge(connection, _encode({**answer, "op": op}))
+
+    def cut_idle(self, connection: Connection) -> None:
+        """The venue documents neither code nor reason."""
+        connection.close(1000)
+
+    def cut_slow(self, connection: Connection) -> None:
+        """What the venue does is not documented: the socket is cut."""
+        connection.drop()
+
+    def give_notice(self, connection: Connection) -> bool:
+        """Interruptions are not announced."""
+        return False
+
+    def stream(self, topic: str) -> Stream | None:
+        """The public topics; a topic key is "linear/orderbook.50.BTCUSDT"."""
+        market, _, name = topic.partition("/")
+        kind, _, rest = name.partition(".")
+        if market not in MARKETS:
+            return None
+        if kind == "publicTrade" and market == "option":
+            listings = [listing for listing in self.floor.market.of(market) if listing.base == rest]
+            return TradeTopic(name, [self.floor.market.engine(each) for each in listings]) if listings else None
+        parameter, _, symbol = rest.partition(".") if kind in ("orderbook", "kline") else ("", "", rest)
+        listing = self.floor.market.find(market, symbol)
+        if listing is None:
+            return None
+        engines = [self.floor.market.engine(listing)]
+        match kind:
+            case "orderbook" if parameter == "rpi" and market != "option":
+                return BookTopic(name, engines, 50, rpi=True)
+            case "orderbook" if parameter in map(str, _DEPTHS[market]):
+                return BookTopic(name, engines, int(parameter))
+            case "publicTrade":
+                return TradeTopic(name, engines)
+            case "tickers":
+                return TickerTopic(name, engines)
+            case "kline" if parameter in INTERVALS_MS and market != "option":
+                return KlineTopic(name, engines, parameter)
+        return None
+
+    def recorded_topic(self, message: dict[str, Any]) -> str | None:
+        """Data messages have a topic."""
+        topic = message.get("topic")
+        return topic if isinstance(topic, str) else None
+
+    def recorded_ms(self, message: dict[str, Any]) -> int | None:
+        """The time of sending."""
+        when = message.get("ts", message.get("creationTime"))
+        return when if isinstance(when, int) else None
+
+    def is_snapshot(self, message: dict[str, Any]) -> bool | None:
+        """By `type`; trades and candles are called snapshots but stand alone."""
+        if not str(message.get("topic")).startswith(("orderbook.", "tickers.")):
+            return None
+        return message.get("type") == "snapshot"
+
+    def rest(self, request: Request) -> Response | None:
+        """The market endpoints."""
+        return bybit_rest.answer(self.floor, request)
+
+    def rest_bucket(self, request: Request) -> str:
+        """One for everything."""
+        return ""
+
+    def rest_refusal(self) -> Response:
+        """403 until the client has been quiet for a while."""
+        return Response.json({"retCode": 10006, "retMsg": "access too frequent"}, 403)
+
+    def relisted(self, listing: Listing, *, listed: bool) -> None:
+        """There is no instrument stream: clients must poll."""
+
+
+def _signature(secret: str, expires: int) -> str:
+    return hmac.new(secret.encode(), f"GET/realtime{expires}".encode(), hashlib.sha256).hexdigest()

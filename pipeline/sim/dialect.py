@@ -1,0 +1,58 @@
+"""What makes a simulated exchange speak like a particular venue."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pipeline.sim.generator import Stream
+from pipeline.sim.http import Request, Response
+from pipeline.sim.listing import Listing
+from pipeline.sim.wire import Connection
+
+
+class Dialect(Protocol):
+    """One venue's protocol over the floor that it was made for. Nothing here waits; the floor has the clock."""
+
+    name: str
+
+    def endpoint(self, path: str) -> str | None:
+        """Name of the WebSocket endpoint at a URL path, None if there is none."""
+
+    def connection_id(self, index: int, endpoint: str) -> str:
+        """What the venue calls its `index`-th connection."""
+
+    def receive(self, connection: Connection, text: str) -> None:
+        """A client's message."""
+
+    def cut_idle(self, connection: Connection) -> None:
+        """Close a connection that was idle for too long."""
+
+    def cut_slow(self, connection: Connection) -> None:
+        """Close a connection whose client does not keep up."""
+
+    def give_notice(self, connection: Connection) -> bool:
+        """Announce the end of the connection; False if the venue makes no announcements."""
+
+    def stream(self, topic: str) -> Stream | None:
+        """A new stream for a topic key; None if the topic or its instrument does not exist."""
+
+    def recorded_topic(self, message: dict[str, Any]) -> str | None:
+        """Name (a key without endpoint) of the topic that a recorded message belongs to; None for what is no data."""
+
+    def recorded_ms(self, message: dict[str, Any]) -> int | None:
+        """When a recorded data message was sent, in milliseconds."""
+
+    def is_snapshot(self, message: dict[str, Any]) -> bool | None:
+        """Whether a recorded message starts its topic anew (True) or continues it (False); None if it stands alone."""
+
+    def rest(self, request: Request) -> Response | None:
+        """The answer of the REST interface; None for an unknown path."""
+
+    def rest_bucket(self, request: Request) -> str:
+        """Which requests share a rate limit with this one."""
+
+    def rest_refusal(self) -> Response:
+        """The answer to a request beyond the rate limit."""
+
+    def relisted(self, listing: Listing, *, listed: bool) -> None:
+        """An instrument was listed or delisted: tell those who subscribed to such news."""

@@ -1,0 +1,93 @@
+"""OKX's public REST endpoints: server time, instruments, underlyings, index tickers, order book."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.sim.floor import Floor
+from pipeline.sim.http import Request, Response
+from pipeline.sim.listing import Listing
+from pipeline.sim.market import View
+from pipeline.sim.okx_streams import index_ticker, instrument_row, rows
+
+MARKETS = ("SPOT", "SWAP", "FUTURES", "OPTION")
+
+
+def answer(floor: Floor, request: Request) -> Response | None:
+    """The response to a GET; None for an unknown path."""
+    if request.method != "GET":
+        return None
+    query = request.query
+    match request.path:
+        case "/api/v5/public/time":
+            return _envelope([{"ts": str(floor.clock.now_ms())}])
+        case "/api/v5/public/instruments":
+            return _instruments(floor, query)
+        case "/api/v5/public/underlying":
+            if query.get("instType") not in MARKETS[1:]:
+                return _error("51000", "Parameter instType error")
+            names = dict.fromkeys(each.index for each in floor.market.of(query["instType"]))
+            return _envelope([list(names)])
+        case "/api/v5/market/index-tickers":
+            return _index_tickers(floor, query)
+        case "/api/v5/market/books":
+            return _book(floor, query)
+    return None
+
+
+def _envelope(data: list[Any]) -> Response:
+    return Response.json({"code": "0", "msg": "", "data": data})
+
+
+def _error(code: str, text: str, status: int = 200) -> Response:
+    return Response.json({"code": code, "msg": text, "data": []}, status)
+
+
+def _instruments(floor: Floor, query: dict[str, str]) -> Response:
+    kind = query.get("instType", "")
+    if not kind:
+        return _error("50014", "Parameter instType can not be empty.", 400)
+    if kind not in (*MARKETS, "MARGIN"):
+        return _error("51000", "Parameter instType error")
+    family = query.get("instFamily")
+    if kind == "OPTION" and not family:
+        return _error("50014", "Parameter instFamily can not be empty.", 400)
+    found = [
+        {**instrument_row(each), "instType": kind}
+        for each in floor.market.of("SPOT" if kind == "MARGIN" else kind)
+        if (not family or (each.index == family and kind not in ("SPOT", "MARGIN")))
+        and query.get("instId", each.symbol) == each.symbol
+    ]
+    if not found and "instId" in query:
+        return _error("51001", "Instrument ID or Spread ID doesn't exist.")
+    return _envelope(found)
+
+
+def _index_tickers(floor: Floor, query: dict[str, str]) -> Response:
+    if "instId" not in query and "quoteCcy" not in query:
+        return _error("50014", "Parameter instId or quoteCcy can not be empty.", 400)
+    first: dict[str, Listing] = {}
+    for listing in floor.market.listings.values():
+        if listing.option is None:
+            first.setdefault(listing.index, listing)
+    now = str(floor.clock.now_ms())
+    found = [
+        {**index_ticker(floor.market.engine(listing), floor.clock.now_ms()), "ts": now}
+        for index, listing in first.items()
+        if query.get("instId", index) == index and query.get("quoteCcy", listing.quote) == listing.quote
+    ]
+    return _envelope(found) if found else _error("51001", "Instrument ID or Spread ID doesn't exist.")
+
+
+def _book(floor: Floor, query: dict[str, str]) -> Response:
+    listing = next((each for each in floor.market.listings.values() if each.symbol == query.get("instId")), None)
+    if listing is None:
+        return _error("51001", "Instrument ID or Spread ID doesn't exist.")
+    text = query.get("sz", "1")
+    if not text.isdecimal() or not 1 <= int(text) <= 400:
+        return _error("51000", "Parameter sz error")
+    engine = floor.market.engine(listing)
+    view = View(int(text))
+    view.advance(engine)
+    row = {"asks": rows(engine, view.asks, bids=False), "bids": rows(engine, view.bids, bids=True)}
+    return _envelope([{**row, "ts": str(floor.clock.now_ms()), "seqId": engine.sequence}])

@@ -1,0 +1,42 @@
+"""Faults that wait for their occasion: a login, a subscription, an upgrade."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from pipeline.sim.wire import Connection, Message
+
+
+@attrs.define(eq=False)
+class Toggles:
+    """Armed by faults, consulted by the venue's dialect and the server."""
+
+    nursery: trio.Nursery
+    refused_logins: int = 0
+    refused_upgrades: int = 0
+    upgrade_status: int = 503
+    ack_delay: float = 0.0
+    """Seconds by which acknowledgements of logins and subscriptions are late. Data does not wait for them."""
+
+    def refuses_login(self) -> bool:
+        """Whether this login is refused; uses one refusal up."""
+        self.refused_logins -= (refused := self.refused_logins > 0)
+        return refused
+
+    def refuses_upgrade(self) -> bool:
+        """Whether this upgrade is refused; uses one refusal up."""
+        self.refused_upgrades -= (refused := self.refused_upgrades > 0)
+        return refused
+
+    def acknowledge(self, connection: Connection, payload: bytes) -> None:
+        """Send an acknowledgement, late if so ordered."""
+        message = Message.text(payload)
+        if self.ack_delay:
+            self.nursery.start_soon(self._later, connection, message)
+        else:
+            connection.post(message)
+
+    async def _later(self, connection: Connection, message: Message) -> None:
+        await trio.sleep(self.ack_delay)
+        connection.post(message)
