@@ -122,6 +122,11 @@ def test_avro_decimals_are_shown_without_exponent_or_padding(price: str, shown: 
     assert record_to_json("mark_price", SCHEMAS["decimal"]["mark_price"].decode(fields))["price"] == shown
 
 
+def test_avro_decimals_of_any_scale_keep_their_zeros_before_the_point() -> None:
+    record = {"price": Decimal(100), "size": Decimal("1E+3"), "mark_price": Decimal("100.00")}
+    assert record_to_json("x", record) == {"event": "x", "price": "100", "size": "1000", "mark_price": "100"}
+
+
 def test_broken_records_are_refused() -> None:
     event = MarkPrice(origin(), TIME, TIME, None, DecimalText("1"))
     _, fields = split_header(ENCODERS["text", "mark_price"](event))

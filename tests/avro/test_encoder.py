@@ -210,6 +210,7 @@ def refusal(event: Event, decimals: Decimals = "text", kind: str = "") -> str:
         ({"implied_volatility": "0.5"}, "trade.implied_volatility: is of the wrong type str: '0.5'"),
         ({"price": ["1"]}, "trade.price: is of the wrong type list: ['1']"),
         ({"price": "x" * 500}, "trade.price: is no decimal number: '" + "x" * 78 + "…"),
+        ({"origin": None}, "trade.origin: is of the wrong type: None"),
         (
             {"origin": Origin("bybit", "linear", None, None, None, NULL)},
             "trade.connection: must not be null",
@@ -235,6 +236,7 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> No
         (PRICE_SIZE, [("1", "2"), ("1", "")], "book_update.bids[1].size: is no decimal number: ''"),
         (PRICE_SIZE, [("1", None)], "book_update.bids[0].size: must not be null: None"),
         (PRICE_SIZE, [(1.5, "2")], "book_update.bids[0].price: is of the wrong type float: 1.5"),
+        (PRICE_SIZE, [{"price": "1", "size": "2"}], "book_update.bids[0]: is of the wrong type dict"),
         (PRICE_SIZE, [None], "book_update.bids[0]: must not be null: None"),
         (PRICE_SIZE, None, "book_update.bids: must not be null: None"),
         (PRICE_SIZE_RPI, [("1", "2", "x")], "book_update.bids[0].rpi_size: is no decimal number: 'x'"),
