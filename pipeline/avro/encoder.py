@@ -159,7 +159,7 @@ def compile_encoder(event_class: type[Event], schema: Schema, header: bytes) -> 
         "FAILURES": _FAILURES,
         "HEADER": header.decode("latin-1"),
         "head": _head,
-        "last": (None, ""),
+        "last": (object(), ""),  # no value is this object, not even None
         "refusal": _Refusal(event_class, fields),
     }
     if has_rows:

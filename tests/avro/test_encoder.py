@@ -150,6 +150,11 @@ def test_receive_times_of_batches_are_told_apart() -> None:
         assert encode(event) == fastavro_bytes(event, "text")
 
 
+def test_a_new_encoder_knows_no_receive_time() -> None:
+    with pytest.raises(Unencodable, match="receive_time: must not be null"):
+        SCHEMAS["text"]["trade"].encoder()(trade(receive_time=None))
+
+
 def test_caches_do_not_confuse_null_with_text() -> None:
     encode = ENCODERS["text", "trade"]
     for direction in (None, "", "None", None, "PlusTick"):
