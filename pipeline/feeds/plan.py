@@ -21,6 +21,11 @@ class Want:
     group: str
     book: BookSettings
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """A topic is one only within its endpoint: Bybit's spot and linear share names."""
+        return self.subscription.endpoint, self.subscription.topic
+
 
 @attrs.frozen
 class ConnectionPlan:
@@ -77,12 +82,12 @@ def make_plan(
     connections; a connection that has lost all its topics is dropped. A topic wanted twice is subscribed once.
     """
     wants, unmatched = _wants(venue, settings, catalogue)
-    wanted = {want.subscription.topic: want for want in wants}
+    wanted = {want.key: want for want in wants}
     drafts: dict[tuple[str, str], list[_Draft]] = {}
     for plan in before:
         draft = _Draft(plan.id, plan.group, plan.endpoint)
         for want in plan.wants:
-            if (stays := wanted.pop(want.subscription.topic, None)) is not None:
+            if (stays := wanted.pop(want.key, None)) is not None:
                 draft.add(stays)
         drafts.setdefault((plan.group, plan.endpoint), []).append(draft)
     for want in wanted.values():
@@ -140,13 +145,14 @@ def _free_id(prefix: str, drafts: list[_Draft]) -> str:
 
 
 def _wants(venue: Venue, settings: VenueSettings, catalogue: Catalogue) -> tuple[list[Want], list[str]]:
-    wants: dict[str, Want] = {}
+    wants: dict[tuple[str, str], Want] = {}
     unmatched: list[str] = []
     for spec, channel in channel_specs(settings):
         instruments, missing = _matching(spec, venue.catalogue_markets(spec), catalogue)
         unmatched.extend(f"{spec.market} {spec.channel} {pattern}" for pattern in missing)
         for subscription in venue.subscriptions(spec, instruments):
-            wants.setdefault(subscription.topic, Want(subscription, _group(subscription, channel), channel.book))
+            want = Want(subscription, _group(subscription, channel), channel.book)
+            wants.setdefault(want.key, want)
     return list(wants.values()), unmatched
 
 

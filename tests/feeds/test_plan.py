@@ -56,6 +56,15 @@ def test_a_topic_wanted_twice_is_subscribed_once_with_the_first_entrys_book() ->
     assert want.book.derive_bbo
 
 
+def test_a_topic_of_two_endpoints_is_two_topics() -> None:
+    linear = ChannelSettings("linear", ("trade",))
+    entries = {**catalogue("BTC"), ("linear", "BTC"): instrument("BTC")}
+    assert layout(make_plan("toy", VENUE, settings(TRADES, linear), entries)) == {
+        "toy.spot.trade.0": ["trade.BTC"],
+        "toy.linear.trade.0": ["trade.BTC"],
+    }
+
+
 def test_patterns_without_a_match_are_named_and_not_tradable_is_no_match() -> None:
     entries = {**catalogue("BTC"), ("spot", "OLD"): instrument("OLD", tradable=False)}
     entry = ChannelSettings("spot", ("trade",), ("BTC", "OLD", "X*"))

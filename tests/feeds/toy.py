@@ -145,7 +145,7 @@ class ToyVenue:
 
     name: str = "toy"
     environments: Mapping[str, Hosts] = attrs.field(factory=lambda: {"main": Hosts("ws://toy", "http://toy")})
-    markets: Sequence[str] = ("spot",)
+    markets: Sequence[str] = ("spot", "linear")
     channels: Sequence[str] = ("trade", "book")
     streams: Sequence[str] = ("spot",)
     connects: Rate = attrs.field(default=Rate(100, 1.0))
@@ -167,7 +167,7 @@ class ToyVenue:
     def subscriptions(self, spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
         silence = spec.max_silence if spec.max_silence is not None else inf
         return [
-            Subscription(f"{spec.channel}.{name}", spec.channel, spec.channel, "spot", name, "spot", silence)
+            Subscription(f"{spec.channel}.{name}", spec.channel, spec.channel, spec.market, name, spec.market, silence)
             for name in (str(instrument.origin.instrument) for instrument in instruments)
         ]
 
