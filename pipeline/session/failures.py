@@ -9,6 +9,9 @@ import trio
 from pipeline.model.errors import Refused, Retryable, SessionError
 
 
+_DEEPEST = 32  # a group and its member may name each other as cause
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The exceptions of a group, however deeply nested; of anything else, itself."""
     if isinstance(error, BaseExceptionGroup):
@@ -16,6 +19,18 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(inner)
     else:
         yield error
+
+
+def root(error: BaseException) -> BaseException:
+    """Where it began: libraries wrap errors in others that say less, or nothing."""
+    for _ in range(_DEEPEST):
+        inner = error.__context__ if error.__cause__ is None else error.__cause__
+        if inner is None:
+            inner = next(leaves(error))
+            if inner is error:
+                break
+        error = inner
+    return error
 
 
 def settle(error: BaseException) -> BaseException:

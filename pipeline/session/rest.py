@@ -12,6 +12,7 @@ import httpx
 import trio
 
 from pipeline.session.errors import RequestFailed, RequestRefused, excerpt
+from pipeline.session.failures import root
 from pipeline.session.limiter import Limiter
 
 _OK = range(200, 300)
@@ -106,7 +107,7 @@ class RestClient:
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                         await response.aclose()
         except httpx.RequestError as error:
-            raise RequestFailed(what, f"{type(error).__name__}: {error}") from error
+            raise RequestFailed(what, f"{type(error).__name__}: {root(error)}") from error
         except trio.TooSlowError as error:
             raise RequestFailed(what, f"no complete answer within {self._limits.attempt:g} s") from error
         self._judge(what, response.status_code, body)
@@ -114,12 +115,14 @@ class RestClient:
 
     async def _read(self, response: httpx.Response, what: str) -> bytes:
         body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > self._limits.max_body_bytes:
-                raise RequestFailed(
-                    what, f"a body of more than {self._limits.max_body_bytes} bytes", response.status_code
-                )
+        # Cancelled from within, since leaving the loop would leave httpx's nested generators unfinished.
+        with trio.CancelScope() as reading:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > self._limits.max_body_bytes:
+                    reading.cancel()
+        if reading.cancel_called:
+            raise RequestFailed(what, f"a body of more than {self._limits.max_body_bytes} bytes", response.status_code)
         return bytes(body)
 
     def _judge(self, what: str, status: int, body: bytes) -> None:

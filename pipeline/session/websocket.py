@@ -27,7 +27,7 @@ import trio_websocket
 
 from pipeline.model.errors import ConnectionLost, ProtocolViolation, SessionError
 from pipeline.session.errors import ConnectionClosed, HandshakeRejected
-from pipeline.session.failures import leaves
+from pipeline.session.failures import leaves, root
 from pipeline.session.frames import Frame, FrameSplitter
 from pipeline.session.limits import Limits, within
 from pipeline.session.tls import BatchTLSStream
@@ -91,7 +91,7 @@ async def _open_stream(address: _Address, limits: Limits, tls: ssl.SSLContext | 
             await stream.do_handshake()
     except trio.BrokenResourceError as error:
         await trio.aclose_forcefully(stream)
-        raise ConnectionLost(f"{address}: {error.__cause__ or error}") from error
+        raise ConnectionLost(f"{address}: {root(error)}") from error
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
@@ -198,8 +198,7 @@ class WebSocketTransport:
         try:
             data = await self._raw.receive_some(_READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            cause = error.__cause__ or error
-            self._end(self._inlet.broken or ConnectionLost(f"{self._peer}: connection lost: {cause}"))
+            self._end(self._inlet.broken or ConnectionLost(f"{self._peer}: connection lost: {root(error)}"))
         else:
             if data:
                 self._splitter.feed(bytes(data))
@@ -281,11 +280,7 @@ class WebSocketTransport:
             return error
         if isinstance(error, trio_websocket.ConnectionRejected):
             return HandshakeRejected(self._peer, error.status_code, error.body or b"")
-        # The library's attempt to reject a bad upgrade fails in turn; what was wrong with it is at the chain's end.
-        cause: BaseException = error
-        while cause.__context__ is not None:
-            cause = cause.__context__
-        return ProtocolViolation(f"{self._peer}: {cause}")
+        return ProtocolViolation(f"{self._peer}: {root(error)}")
 
 
 class _Inlet(trio.abc.Stream):
@@ -349,7 +344,7 @@ class _Inlet(trio.abc.Stream):
         try:
             data = await self._raw.receive_some(_READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise ConnectionLost(f"{self._peer}: lost during the upgrade: {error.__cause__ or error}") from error
+            raise ConnectionLost(f"{self._peer}: lost during the upgrade: {root(error)}") from error
         self._answer += data
         status = _STATUS.match(self._answer)
         head_end = _HEAD_END.search(self._answer)
@@ -377,7 +372,7 @@ class _Inlet(trio.abc.Stream):
                 await self._raw.send_all(data)
                 self._torn = False
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._break(f"cannot send: {error.__cause__ or error}")
+            self._break(f"cannot send: {root(error)}")
         if sending.cancelled_caught:
             self._break(f"the peer has not read for {self._limits.send:g} s")
             await trio.aclose_forcefully(self._raw)  # wakes the reader
