@@ -1,0 +1,208 @@
+"""The command line: `python -m pipeline [COMMAND] …`.
+
+Exit codes: 0 all went well, 1 something failed, 2 the configuration or the usage is wrong (the problems are on
+standard error, one per line), 130 interrupted. What a command needs is imported when it runs, so that `--help`
+answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from pipeline import __version__
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+    from pipeline.config import Config
+
+PROGRAM = "python -m pipeline"
+
+OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Run = Callable[[argparse.Namespace], int]
+
+
+class Command(NamedTuple):
+    """One subcommand."""
+
+    summary: str
+    prepare: Callable[[argparse.ArgumentParser], Run]
+    """Adds the command's options and gives what runs it."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    from pipeline.model.errors import ConfigError, PipelineError
+
+    try:
+        return _dispatch(list(argv))
+    except SystemExit as exit_:  # argparse: 0 after --help, 2 for wrong usage
+        return exit_.code if isinstance(exit_.code, int) else WRONG_USAGE
+    except BrokenPipeError:
+        # Whoever read our output has enough of it. What is still buffered would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except ConfigError as error:
+        return _complain(error.problems, WRONG_USAGE)
+    except (PipelineError, KeyboardInterrupt, BaseExceptionGroup) as error:
+        leaves = list(_leaves(error))
+        if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+            return INTERRUPTED
+        if all(isinstance(leaf, ConfigError) for leaf in leaves):
+            return _complain([str(leaf) for leaf in leaves], WRONG_USAGE)
+        if all(isinstance(leaf, PipelineError) for leaf in leaves):
+            return _complain([str(leaf) for leaf in leaves], FAILED)
+        raise
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv and not argv[0].startswith("-"):
+        name = argv.pop(0)
+        if name not in COMMANDS:
+            return _complain([f'unknown command "{name}"; {_suggestion(name)}'], WRONG_USAGE)
+        command = COMMANDS[name]
+        parser = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=command.summary, allow_abbrev=False)
+    else:
+        command = Command("", _service)
+        parser = argparse.ArgumentParser(
+            prog=PROGRAM,
+            usage=f"{PROGRAM} --config FILE\n       {PROGRAM} COMMAND [--help] …",
+            description="Crypto exchange WebSocket streams, normalized and delivered to Kafka as Avro.",
+            epilog="commands:\n" + "\n".join(f"  {name:<10} {each.summary}" for name, each in COMMANDS.items()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        parser.add_argument("--version", action="version", version=f"exchange-pipeline {__version__}")
+    run = command.prepare(parser)
+    return run(parser.parse_args(argv))
+
+
+def _service(parser: argparse.ArgumentParser) -> Run:
+    _add_config(parser, "run the service with this configuration until SIGTERM or SIGINT")
+
+    def run(arguments: argparse.Namespace) -> int:
+        config = _load(arguments.config)
+        import trio
+
+        from pipeline import app
+
+        return trio.run(app.run, config)
+
+    return run
+
+
+def _check(parser: argparse.ArgumentParser) -> Run:
+    _add_config(parser)
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument("--connect", action="store_true", help="also try to reach the venues and Kafka")
+
+    def run(arguments: argparse.Namespace) -> int:
+        config = _load(arguments.config)
+        from functools import partial
+
+        import trio
+
+        from pipeline import check
+
+        return trio.run(partial(check.run, config, as_json=arguments.json, connect=arguments.connect))
+
+    return run
+
+
+def _normalize(parser: argparse.ArgumentParser) -> Run:
+    from pipeline.session.clock import system_clock
+    from pipeline.tape import normalize
+
+    normalize.add_arguments(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        stdin = cast("BufferedReader", sys.stdin.buffer)
+        return normalize.run(arguments, stdin=stdin, stdout=sys.stdout.buffer, stderr=sys.stderr, clock=system_clock)
+
+    return run
+
+
+def _tail(parser: argparse.ArgumentParser) -> Run:
+    from pipeline.sink import tail
+
+    _add_config(parser)
+    tail.add_arguments(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        config = _load(arguments.config)
+        import trio
+
+        return trio.run(tail.run, arguments, config.kafka)
+
+    return run
+
+
+def _simulate(parser: argparse.ArgumentParser) -> Run:
+    from pipeline.sim import command
+
+    command.add_arguments(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        import trio
+
+        _log_by_default()
+        return trio.run(command.run, arguments)
+
+    return run
+
+
+COMMANDS = {
+    "check": Command("Print what a configuration amounts to, or everything that is wrong with it.", _check),
+    "normalize": Command("Turn recorded wire messages into events.", _normalize),
+    "tail": Command("Print events as they arrive in Kafka.", _tail),
+    "simulate": Command("Serve a simulated exchange on this machine.", _simulate),
+}
+
+
+def _add_config(parser: argparse.ArgumentParser, text: str = "the service's configuration") -> None:
+    parser.add_argument("--config", metavar="FILE", required=True, help=text)
+
+
+def _load(path: str) -> Config:
+    """Read the configuration and set up the logs; raises `ConfigError` with the file's name before each problem."""
+    from pipeline.config import load
+    from pipeline.model.errors import ConfigError
+    from pipeline.observe.logs import configure
+
+    try:
+        config = load(path)
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
+    configure(config.log)
+    return config
+
+
+def _log_by_default() -> None:
+    from pipeline.observe.logs import configure
+    from pipeline.observe.settings import LogSettings
+
+    configure(LogSettings())
+
+
+def _suggestion(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, COMMANDS, n=1)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(COMMANDS)}"
+
+
+def _complain(problems: Sequence[str], code: int) -> int:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return code
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
