@@ -1,0 +1,58 @@
+"""Messages of the venue, and a normalizer that knows its instruments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pipeline.exchanges.okx import OkxVenue
+from pipeline.exchanges.venue import Catalogue, Normalizer
+from pipeline.model.events import Event
+
+DATA = Path(__file__).parent.parent.parent / "data" / "okx"
+VENUE = OkxVenue()
+RECEIVED = 1_800_000_000_000_000
+CATALOGUE_FILES = ("rest.instruments.jsonl", "rest.instruments.constructed.jsonl", "recording.rest.instruments.jsonl")
+
+
+def sample(name: str) -> list[bytes]:
+    return (DATA / f"{name}.jsonl").read_bytes().splitlines()
+
+
+def catalogue() -> Catalogue:
+    found = [
+        instrument
+        for name in CATALOGUE_FILES
+        for line in (DATA / name).read_bytes().splitlines()
+        for instrument in VENUE.read_instruments(line, RECEIVED)
+    ]
+    return {(entry.origin.market, str(entry.origin.instrument)): entry for entry in found}
+
+
+CATALOGUE = catalogue()
+
+
+def normalizer(known: Catalogue = CATALOGUE, resume: dict[str, int] | None = None) -> Normalizer:
+    return VENUE.normalizer("public", "okx.public.0#1", known, resume)
+
+
+def events_of(name: str, known: Catalogue = CATALOGUE) -> list[Event]:
+    reader = normalizer(known)
+    return [event for line in sample(name) for event in reader.normalize(line, RECEIVED)]
+
+
+def push(channel: str, instrument: str, *rows: Any, **top: Any) -> bytes:
+    """A push as the venue writes it."""
+    message = {"arg": {"channel": channel, "instId": instrument}, **top, "data": list(rows)}
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def fields(event: Event) -> dict[str, Any]:
+    """All fields but the origin, which is told apart by market, instrument and symbol; without what is unset."""
+    named = attrs.asdict(event, recurse=False)
+    origin = named.pop("origin")
+    named["of"] = (origin.venue, origin.market, origin.instrument, origin.symbol)
+    return {name: value for name, value in named.items() if value is not None}

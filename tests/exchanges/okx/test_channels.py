@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from pipeline.exchanges.okx.channels import OFFERED
+from pipeline.exchanges.venue import ChannelSpec, Subscription, Venue
+from pipeline.model.events import Instrument
+from tests.exchanges.okx.samples import CATALOGUE, VENUE
+
+SWAP = [CATALOGUE["swap", "BTC-USDT-SWAP"], CATALOGUE["swap", "ETH-USDT-SWAP"]]
+OPTIONS = [entry for (market, _), entry in CATALOGUE.items() if market == "option"]
+
+
+def topics(spec: ChannelSpec, instruments: list[Instrument]) -> list[tuple[str, str]]:
+    assert VENUE.problems(spec) == []
+    return [(subscription.endpoint, subscription.topic) for subscription in VENUE.subscriptions(spec, instruments)]
+
+
+def test_it_is_a_venue() -> None:
+    venue: Venue = VENUE
+    assert venue.name == "okx"
+    assert list(venue.channels) == list(OFFERED)
+
+
+def test_a_subscription_in_full() -> None:
+    spec = ChannelSpec("swap", "book", ("BTC-USDT-SWAP",))
+    assert VENUE.subscriptions(spec, SWAP[:1]) == [
+        Subscription(
+            '{"channel":"books","instId":"BTC-USDT-SWAP"}', "book", "books", "swap", "BTC-USDT-SWAP", "public", 90.0
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "endpoint", "channel"),
+    [
+        (ChannelSpec("swap", "trade"), "public", "trades"),
+        (ChannelSpec("swap", "trade", variant="trades"), "public", "trades"),
+        (ChannelSpec("swap", "trade", variant="trades-all"), "business", "trades-all"),
+        (ChannelSpec("swap", "book", depth=400), "public", "books"),
+        (ChannelSpec("swap", "book", depth=5), "public", "books5"),
+        (ChannelSpec("swap", "book", depth="rpi"), "public", "books-rpi"),
+        (ChannelSpec("swap", "bbo"), "public", "bbo-tbt"),
+        (ChannelSpec("swap", "ticker"), "public", "tickers"),
+        (ChannelSpec("swap", "mark_price"), "public", "mark-price"),
+        (ChannelSpec("swap", "funding_rate"), "public", "funding-rate"),
+        (ChannelSpec("swap", "open_interest"), "public", "open-interest"),
+        (ChannelSpec("swap", "candle", interval="1m"), "business", "candle1m"),
+        (ChannelSpec("swap", "candle", interval="4h"), "business", "candle4H"),
+        (ChannelSpec("swap", "candle", interval="6h"), "business", "candle6Hutc"),
+        (ChannelSpec("swap", "candle", interval="1d"), "business", "candle1Dutc"),
+        (ChannelSpec("swap", "candle", interval="1M"), "business", "candle1Mutc"),
+        (ChannelSpec("swap", "candle", interval="1D"), "business", "candle1D"),
+        (ChannelSpec("swap", "candle", interval="1s"), "business", "candle1s"),
+        (ChannelSpec("swap", "candle", interval="1w", price_type="mark"), "business", "mark-price-candle1Wutc"),
+        (ChannelSpec("swap", "candle", interval="1Yutc", price_type="mark"), "business", "mark-price-candle1Yutc"),
+    ],
+    ids=range(20),
+)
+def test_topics_per_instrument(spec: ChannelSpec, endpoint: str, channel: str) -> None:
+    assert topics(spec, [*SWAP, SWAP[0]]) == [
+        (endpoint, f'{{"channel":"{channel}","instId":"BTC-USDT-SWAP"}}'),
+        (endpoint, f'{{"channel":"{channel}","instId":"ETH-USDT-SWAP"}}'),
+    ]
+
+
+def test_index_channels() -> None:
+    (index,) = [entry for (market, _), entry in CATALOGUE.items() if market == "spot"]
+    assert topics(ChannelSpec("index", "index_price"), [index]) == [
+        ("public", '{"channel":"index-tickers","instId":"BTC-USDT"}')
+    ]
+    assert topics(ChannelSpec("index", "candle", interval="30m", price_type="index"), [index]) == [
+        ("business", '{"channel":"index-candle30m","instId":"BTC-USDT"}')
+    ]
+
+
+def test_option_trades_are_subscribed_by_family() -> None:
+    assert len(OPTIONS) > 1
+    spec = ChannelSpec("option", "trade")
+    assert topics(spec, OPTIONS) == [
+        ("public", '{"channel":"option-trades","instType":"OPTION","instFamily":"BTC-USD"}')
+    ]
+    assert [subscription.instrument for subscription in VENUE.subscriptions(spec, OPTIONS)] == [None]
+
+
+def test_instruments_are_subscribed_by_market_and_need_no_catalogue() -> None:
+    spec = ChannelSpec("futures", "instrument")
+    assert topics(spec, []) == [("public", '{"channel":"instruments","instType":"FUTURES"}')]
+    assert VENUE.catalogue_markets(spec) == ()
+    assert VENUE.catalogue_markets(ChannelSpec("futures", "trade")) == ("futures",)
+
+
+@pytest.mark.parametrize(
+    ("spec", "silence"),
+    [
+        (ChannelSpec("swap", "book"), 90.0),
+        (ChannelSpec("swap", "bbo"), 90.0),
+        (ChannelSpec("swap", "mark_price"), 30.0),
+        (ChannelSpec("swap", "funding_rate"), 240.0),
+        (ChannelSpec("swap", "trade"), inf),
+        (ChannelSpec("swap", "ticker"), inf),
+        (ChannelSpec("swap", "trade", max_silence=7.0), 7.0),
+        (ChannelSpec("swap", "book", max_silence=inf), inf),
+    ],
+    ids=range(8),
+)
+def test_silence_is_bounded_where_the_venue_promises_something(spec: ChannelSpec, silence: float) -> None:
+    assert {subscription.max_silence for subscription in VENUE.subscriptions(spec, SWAP)} == {silence}
+
+
+@pytest.mark.parametrize("channel", OFFERED)
+def test_every_offered_channel_is_accepted_in_its_markets_and_only_there(channel: str) -> None:
+    for market in VENUE.markets:
+        candles = {"margin": "mark", "index": "index"}.get(market, "trade")
+        is_candle = channel == "candle"
+        spec = ChannelSpec(
+            market, channel, interval="1m" if is_candle else None, price_type=candles if is_candle else "trade"
+        )
+        assert [field for field, _ in VENUE.problems(spec)] == ([] if market in OFFERED[channel] else ["channel"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "why"),
+    [
+        (ChannelSpec("swaps", "trade"), "market", "unknown market 'swaps'; did you mean 'swap'?"),
+        (ChannelSpec("swap", "trades"), "channel", "unknown channel 'trades'; did you mean 'trade'?"),
+        (ChannelSpec("swap", "zzz"), "channel", "there is trade, book,"),
+        (ChannelSpec("spot", "funding_rate"), "channel", "no funding_rate in market spot; there is swap, futures"),
+        (ChannelSpec("swap", "book", depth=20), "depth", "no book of depth 20; there are 400, 5, rpi"),
+        (ChannelSpec("swap", "book", depth=50), "depth", "books50-l2-tbt only to logged-in accounts"),
+        (ChannelSpec("swap", "book", depth="tbt"), "depth", "books-l2-tbt only to logged-in accounts"),
+        (ChannelSpec("swap", "trade", depth=5), "depth", "only channel book"),
+        (ChannelSpec("swap", "trade", variant="trades-al"), "variant", "did you mean 'trades-all'?"),
+        (ChannelSpec("option", "trade", variant="trades"), "variant", "option-trades"),
+        (ChannelSpec("swap", "ticker", variant="trades"), "variant", "only channel trade"),
+        (ChannelSpec("swap", "candle"), "interval", "missing; there is 1s, 1m"),
+        (ChannelSpec("swap", "candle", interval="7m"), "interval", "unknown interval '7m'"),
+        (ChannelSpec("swap", "candle", interval="1s", price_type="mark"), "interval", "unknown interval '1s'"),
+        (ChannelSpec("swap", "candle", interval="1Yutc"), "interval", "unknown interval '1Yutc'"),
+        (ChannelSpec("swap", "ticker", interval="1m"), "interval", "only channel candle"),
+        (ChannelSpec("swap", "candle", interval="1m", price_type="marks"), "price_type", "did you mean 'mark'?"),
+        (ChannelSpec("swap", "candle", interval="1m", price_type="index"), "price_type", "there is trade, mark"),
+        (ChannelSpec("index", "candle", interval="1m"), "price_type", "there is index"),
+        (ChannelSpec("swap", "ticker", price_type="mark"), "price_type", "only channel candle"),
+    ],
+    ids=range(20),
+)
+def test_problems_name_the_field_and_what_there_is(spec: ChannelSpec, field: str, why: str) -> None:
+    ((found, text),) = VENUE.problems(spec)
+    assert found == field
+    assert why in text
