@@ -8,7 +8,6 @@ import trio
 
 from pipeline.model.errors import Refused, Retryable, SessionError
 
-
 _DEEPEST = 32  # a group and its member may name each other as cause
 
 
