@@ -1,0 +1,156 @@
+"""What Bybit offers and allows."""
+
+from __future__ import annotations
+
+from math import inf, nan
+
+import attrs
+import pytest
+
+from pipeline.exchanges.bybit.venue import Bybit
+from pipeline.exchanges.venue import ChannelSpec, SessionTimes, Venue
+from pipeline.model.rate import Rate
+from tests.exchanges.bybit.samples import catalogue
+
+VENUE = Bybit()
+
+
+def topics(spec: ChannelSpec, market: str | None = None) -> list[tuple[str, str, str | None, float]]:
+    known = [each for (where, _), each in catalogue().items() if where == (market or spec.market)]
+    assert VENUE.problems(spec) == []
+    found = VENUE.subscriptions(spec, known)
+    assert all((each.market, each.endpoint, each.kind) == (spec.market, spec.market, spec.channel) for each in found)
+    return [(each.topic, each.channel, each.instrument, each.max_silence) for each in found]
+
+
+def test_it_is_a_venue() -> None:
+    venue: Venue = VENUE
+    assert venue.name == "bybit"
+    assert next(iter(venue.environments)) == "mainnet"
+    assert venue.streams == ("spot", "linear", "inverse", "option", "private", "trade", "status")
+
+
+def test_environments() -> None:
+    hosts = {name: (each.websocket, each.rest) for name, each in VENUE.environments.items()}
+    assert hosts["mainnet"] == hosts["demo"] == ("wss://stream.bybit.com", "https://api.bybit.com")
+    assert hosts["testnet"] == ("wss://stream-testnet.bybit.com", "https://api-testnet.bybit.com")
+    assert hosts["turkey"][0] == "wss://stream.bybit.tr"
+    assert hosts["turkey-legacy"][0] == "wss://stream.bybit-tr.com"
+    assert hosts["japan"] == ("wss://stream.manepa.jp", "https://api.manepa.jp")
+    assert hosts.keys() >= {"kazakhstan", "georgia", "indonesia", "eu"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (ChannelSpec("linear", "trade"), ("publicTrade.BTCUSDT", "publicTrade", "BTCUSDT", inf)),
+        (ChannelSpec("option", "trade"), ("publicTrade.BTC", "publicTrade", None, inf)),
+        (ChannelSpec("spot", "book"), ("orderbook.50.BTCUSDT", "orderbook.50", "BTCUSDT", inf)),
+        (ChannelSpec("linear", "book", depth=1000), ("orderbook.1000.BTCUSDT", "orderbook.1000", "BTCUSDT", inf)),
+        (ChannelSpec("linear", "book", depth="rpi"), ("orderbook.rpi.BTCUSDT", "orderbook.rpi", "BTCUSDT", inf)),
+        (
+            ChannelSpec("option", "book"),
+            ("orderbook.25.BTC-27MAR26-70000-P-USDT", "orderbook.25", "BTC-27MAR26-70000-P-USDT", inf),
+        ),
+        (ChannelSpec("spot", "bbo"), ("orderbook.1.BTCUSDT", "orderbook.1", "BTCUSDT", 15.0)),
+        (ChannelSpec("spot", "bbo", max_silence=60.0), ("orderbook.1.BTCUSDT", "orderbook.1", "BTCUSDT", 60.0)),
+        (ChannelSpec("spot", "candle", interval="1h"), ("kline.60.BTCUSDT", "kline.60", "BTCUSDT", 180.0)),
+        (ChannelSpec("spot", "candle", interval="D"), ("kline.D.BTCUSDT", "kline.D", "BTCUSDT", 180.0)),
+        (ChannelSpec("spot", "candle", interval="1M"), ("kline.M.BTCUSDT", "kline.M", "BTCUSDT", 180.0)),
+        (ChannelSpec("spot", "index_price"), ("tickers.BTCUSDT", "tickers", "BTCUSDT", inf)),
+    ],
+)
+def test_topics(spec: ChannelSpec, expected: tuple[str, str, str | None, float]) -> None:
+    assert topics(spec)[0] == expected
+
+
+def test_one_topic_serves_all_channels_of_the_ticker() -> None:
+    channels = ("ticker", "mark_price", "index_price", "funding_rate", "open_interest")
+    assert {topics(ChannelSpec("linear", channel))[0][0] for channel in channels} == {"tickers.BTCUSDT"}
+
+
+def test_option_trades_are_one_subscription_per_coin() -> None:
+    (known,) = [each for (market, _), each in catalogue().items() if market == "option"]
+    twins = [known, attrs.evolve(known), attrs.evolve(known, base="ETH")]
+    found = VENUE.subscriptions(ChannelSpec("option", "trade"), twins)
+    assert [each.topic for each in found] == ["publicTrade.BTC", "publicTrade.ETH"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "why"),
+    [
+        (ChannelSpec("swap", "trade"), "market", 'unknown market "swap"; bybit has spot, linear, inverse, option'),
+        (ChannelSpec("linea", "trade"), "market", 'unknown market "linea"; did you mean "linear"?'),
+        (ChannelSpec("linear", "tickers"), "channel", 'unknown channel "tickers"; did you mean "ticker"?'),
+        (ChannelSpec("spot", "funding_rate"), "channel", "no funding_rate in spot, only in linear, inverse"),
+        (ChannelSpec("option", "bbo"), "channel", "derive the BBO from a book"),
+        (ChannelSpec("option", "candle", interval="1m"), "channel", "no candle in option"),
+        (ChannelSpec("linear", "book", depth=500), "depth", "no 500 levels in linear; it has 50, 200, 1000, rpi"),
+        (ChannelSpec("option", "book", depth=50), "depth", "no 50 levels in option; it has 25, 100"),
+        (ChannelSpec("option", "book", depth="rpi"), "depth", "it has 25, 100"),
+        (ChannelSpec("linear", "book", depth=1), "depth", "level 1 is the channel bbo"),
+        (ChannelSpec("linear", "book", depth="full"), "depth", "snapshot over REST"),
+        (ChannelSpec("linear", "book", depth=0), "depth", "no 0 levels"),
+        (ChannelSpec("linear", "trade", depth=50), "depth", "trade has no depth"),
+        (ChannelSpec("linear", "candle"), "interval", "is missing"),
+        (ChannelSpec("linear", "candle", interval="1s"), "interval", 'no candles of "1s"; it has 1m, 3m'),
+        (ChannelSpec("linear", "trade", interval="1m"), "interval", "trade has no interval"),
+        (ChannelSpec("linear", "candle", interval="1m", price_type="mark"), "price_type", "trades only"),
+        (ChannelSpec("linear", "trade", variant="trades-all"), "variant", "one channel"),
+        (ChannelSpec("linear", "trade", instruments=()), "instruments", "names none"),
+        (ChannelSpec("linear", "trade", max_silence=0.0), "max_silence", "above 0"),
+    ],
+)
+def test_problems_name_field_and_remedy(spec: ChannelSpec, field: str, why: str) -> None:
+    ((found, text),) = VENUE.problems(spec)
+    assert found == field
+    assert why in text
+
+
+@pytest.mark.parametrize(
+    ("times", "fields"),
+    [
+        (SessionTimes(20.0, 10.0), []),
+        (SessionTimes(599.0, 10.0), []),
+        (SessionTimes(600.0, 10.0), ["ping_every"]),
+        (SessionTimes(0.0, 10.0), ["ping_every"]),
+        (SessionTimes(nan, 0.0, inf), ["ping_every", "pong_within", "acknowledge_within"]),
+    ],
+)
+def test_session_times(times: SessionTimes, fields: list[str]) -> None:
+    assert [field for field, _ in VENUE.session_problems(times)] == fields
+
+
+def test_limits() -> None:
+    for market in VENUE.markets:
+        limits = VENUE.limits(market)
+        assert limits.topics_per_request == (10 if market == "spot" else 200)
+        assert (limits.topics_per_connection, limits.topic_bytes_per_connection) == (2_000, 20_000)
+    assert VENUE.connects == Rate(500, 300.0)
+    assert VENUE.rest_requests.count / VENUE.rest_requests.seconds < 600 / 5
+    assert VENUE.session_problems(VENUE.session_times) == []
+
+
+def test_paths() -> None:
+    assert [VENUE.path(stream) for stream in VENUE.streams] == [
+        "/v5/public/spot",
+        "/v5/public/linear",
+        "/v5/public/inverse",
+        "/v5/public/option",
+        "/v5/private",
+        "/v5/trade",
+        "/v5/public/misc/status",
+    ]
+
+
+def test_books_ignore_what_is_old_and_nothing_else_is_chained() -> None:
+    for level in ("25", "50", "100", "200", "500", "1000", "rpi"):
+        rule = VENUE.sequence_rule(f"orderbook.{level}")
+        assert rule is not None
+        assert rule.ignores_old
+    for channel in ("orderbook.1", "orderbook.full", "publicTrade", "tickers", "kline.1"):
+        assert VENUE.sequence_rule(channel) is None
+
+
+def test_every_channel_needs_the_catalogue_of_its_market() -> None:
+    assert VENUE.catalogue_markets(ChannelSpec("option", "trade")) == ("option",)
