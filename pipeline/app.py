@@ -20,11 +20,14 @@ from pipeline.feeds.link import OpenWebSocket, Surroundings
 from pipeline.model.errors import PipelineError
 from pipeline.model.stats import VenueStats
 from pipeline.observe.http import Pages, serve_http
-from pipeline.observe.metrics import FeedCollector, Numbers, ProcessCollector, render
+from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
 from pipeline.session.clock import Clock, system_clock
 from pipeline.session.failures import leaves
 from pipeline.session.websocket import connect
-from pipeline.sink.sink import Sink, open_sink
+from pipeline.sink.numbers import sink_numbers
+from pipeline.sink.opening import open_sink
+from pipeline.sink.sink import Sink
+from pipeline.sink.stats import LATENCY_BOUNDS_S
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +69,7 @@ class Service:
                 log.info("service_started", version=__version__, venues=list(self.config.venues))
                 with self._intake:
                     await self._run_venues(sink, task_status)
-                log.info("intake_stopped", draining=sink.stats.in_flight)
+                log.info("intake_stopped", draining=sink.stats().in_flight)
             whole.cancel_scope.cancel()
         log.info("service_stopped")
 
@@ -98,8 +101,8 @@ class Service:
                 for link in intake.stats.connections.values()
                 if link.state != "live"
             )
-        if self.sink.stats.spool_failure is not None:
-            reasons.append(f"the spool cannot be written: {self.sink.stats.spool_failure}")
+        if (failure := self.sink.stats().spool_failure) is not None:
+            reasons.append(f"the spool cannot be written: {failure}")
         return reasons
 
     def status(self) -> dict[str, Any]:
@@ -111,7 +114,7 @@ class Service:
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
             "venues": {name: attrs.asdict(intake.stats) for name, intake in self.intakes.items()},
-            "sink": attrs.asdict(self.sink.stats) if self.sink is not None else None,
+            "sink": attrs.asdict(self.sink.stats()) if self.sink is not None else None,
         }
 
     async def _run_venues(self, sink: Sink, task_status: trio.TaskStatus[None]) -> None:
@@ -125,13 +128,29 @@ class Service:
             task_status.started()
 
     def _collectors(self) -> Iterable[Any]:
-        return [FeedCollector(self._venue_stats), Numbers(self._sink_numbers), ProcessCollector()]
+        return [
+            FeedCollector(self._venue_stats),
+            Numbers(self._sink_numbers),
+            Distribution(
+                "pipeline_kafka_delivery_seconds",
+                "From the hand-over to librdkafka to the acknowledgement, one record in 64.",
+                LATENCY_BOUNDS_S,
+                self._deliveries,
+            ),
+            ProcessCollector(),
+        ]
+
+    def _deliveries(self) -> tuple[list[int], float]:
+        if self.sink is None:
+            return [0] * (len(LATENCY_BOUNDS_S) + 1), 0.0
+        latency = self.sink.stats().latency
+        return latency.counts, latency.sum_s
 
     def _venue_stats(self) -> list[VenueStats]:
         return [intake.stats for intake in self.intakes.values()]
 
     def _sink_numbers(self) -> Iterable[tuple[str, str, str, float]]:
-        return self.sink.stats.numbers() if self.sink is not None else ()
+        return sink_numbers(self.sink.stats()) if self.sink is not None else ()
 
 
 async def run(config: Config) -> int:
@@ -154,11 +173,19 @@ async def run(config: Config) -> int:
 
 
 async def stop_on_signals(service: Service) -> None:
-    """Turn the first SIGTERM or SIGINT into `service.stop()` and the second into an immediate exit."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    """Turn the first SIGTERM or SIGINT into `service.stop()`.
+
+    A second signal, or `shutdown_within` seconds, end the process at once, whatever is unfinished.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, trio.CancelScope() as overdue:
         async for number in signals:
+            name = signal.Signals(number).name
             if service.stopping:
-                log.warning("exiting_at_once", signal=signal.Signals(number).name)
+                log.warning("exiting_at_once", signal=name)
                 os._exit(128 + number)
-            log.info("stopping", signal=signal.Signals(number).name)
+            log.info("stopping", signal=name)
             service.stop()
+            overdue.deadline = trio.current_time() + service.config.shutdown_within
+    if overdue.cancelled_caught:
+        log.error("shutdown_overdue", shutdown_within=service.config.shutdown_within)
+        os._exit(1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pipeline.model.stats import ConnectionStats, VenueStats
@@ -104,6 +105,22 @@ class Numbers(Collector):
     def collect(self) -> Iterator[Metric]:
         for name, text, kind, value in self._read():
             yield (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(name, text, value=value)
+
+
+class Distribution(Collector):
+    """A histogram kept as counts per upper bound, not cumulated, the last one for what exceeds them all."""
+
+    def __init__(
+        self, name: str, text: str, bounds: Sequence[float], read: Callable[[], tuple[Sequence[int], float]]
+    ) -> None:
+        self._name, self._text, self._bounds, self._read = name, text, bounds, read
+
+    def collect(self) -> Iterator[Metric]:
+        counts, total = self._read()
+        limits = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        histogram = HistogramMetricFamily(self._name, self._text)
+        histogram.add_metric((), list(zip(limits, accumulate(counts), strict=True)), total)
+        yield histogram
 
 
 def render(collectors: Iterable[Collector]) -> Callable[[], bytes]:
