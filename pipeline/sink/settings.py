@@ -50,6 +50,8 @@ class SpoolSettings:
     """Seconds between writes of what has gathered in memory."""
     max_memory_bytes: int = 64 * 1024**2
     """Bound of what waits in memory for the next write."""
+    sync: bool = True
+    """Wait for the disk (fdatasync) at each write: then records survive a power cut too, not only a killed process."""
 
 
 @attrs.frozen

@@ -1,0 +1,112 @@
+"""Opening and closing the sink: schemas, spool, broker, topics, and back in reverse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from pipeline.model.errors import PipelineError
+from pipeline.model.events import Micros
+from pipeline.sink.backlog import Backlog
+from pipeline.sink.errors import SinkFailed
+from pipeline.sink.routes import compile_routes
+from pipeline.sink.settings import KafkaSettings
+from pipeline.sink.sink import Sink, wall_clock
+from pipeline.sink.spool import open_spool
+from pipeline.sink.topics import TopicReport, prepare_topics
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def open_sink(settings: KafkaSettings, *, now: Callable[[], Micros] = wall_clock) -> AsyncIterator[Sink]:
+    """A sink that works until the context is left, and then has up to `drain_within` to deliver the rest.
+
+    What is not delivered by then goes to the spool, for the next start. A broker that is away at start is no error:
+    records are spooled until it comes. The sink goes on working when the body is cancelled, until it is left.
+
+    Raises at start `ConfigError` (properties, spool folder), `Refused` (credentials), `SinkFailed` (registry, topics).
+    Later `SinkFailed`, in an exception group, cancels the body.
+    """
+    routes = await compile_routes(settings)
+    spool = await trio.to_thread.run_sync(open_spool, settings.spool)
+    failure: PipelineError | None = None
+    try:
+        sink = Sink(settings, routes, Backlog(settings.spool, spool), now)
+        try:
+            async with trio.open_nursery() as nursery:
+                work = trio.CancelScope(shield=True)
+                nursery.start_soon(_work, sink, work)
+                try:
+                    try:
+                        await _start(sink, nursery)
+                    except PipelineError as error:
+                        failure = error
+                    else:
+                        yield sink
+                finally:
+                    try:
+                        if failure is None and not sink.outlet.is_stopped:
+                            with trio.move_on_after(settings.drain_within, shield=True):
+                                await sink.delivered()
+                    finally:
+                        sink.outlet.stop()
+                        work.cancel()
+                        nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(sink.close)
+    finally:
+        spool.abandon()
+    if failure is not None:
+        raise failure
+
+
+async def _start(sink: Sink, nursery: trio.Nursery) -> None:
+    try:
+        await sink.outlet.connect()
+    except SinkFailed as error:
+        log.warning("kafka_absent", reason=str(error), effect="records go to the spool until it answers")
+        nursery.start_soon(_prepare_later, sink)
+    else:
+        await _prepare(sink)
+
+
+async def _work(sink: Sink, scope: trio.CancelScope) -> None:
+    with scope:
+        await sink.run()
+
+
+async def _prepare_later(sink: Sink) -> None:
+    while True:
+        try:
+            await sink.outlet.connect()
+        except SinkFailed:
+            continue
+        await _prepare(sink)
+        return
+
+
+async def _prepare(sink: Sink) -> None:
+    """Create or verify the topics, and let the records out."""
+    if sink.settings.verify_topics:
+        kinds = [route.kind for route in sink.routes.values()]
+        report_topics(await trio.to_thread.run_sync(prepare_topics, sink.settings, kinds))
+    log.info("kafka_ready", bootstrap_servers=await sink.bootstrap_servers())
+    sink.ready.set()
+
+
+def report_topics(reports: Iterable[TopicReport]) -> None:
+    """Log what was found about the topics; raises `SinkFailed` with all that is wrong."""
+    problems = []
+    for report in reports:
+        if report.outcome == "created":
+            log.info("topic_created", topic=report.topic)
+        for warning in report.warnings:
+            log.warning("topic_differs", topic=report.topic, reason=warning)
+        problems += [f"topic {report.topic}: {error}" for error in report.errors]
+    if problems:
+        raise SinkFailed("\n".join(problems))

@@ -1,0 +1,216 @@
+"""Reading back: records of our topics, decoded, without a consumer group."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import attrs
+import trio
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from fastavro import parse_schema
+
+from pipeline.avro.codec import Schemas
+from pipeline.avro.decoder import decode
+from pipeline.avro.schemas import Schema, split_header
+from pipeline.sink.errors import SinkFailed
+from pipeline.sink.properties import connection_config, create_client
+from pipeline.sink.registry import fetch_schema
+from pipeline.sink.settings import KafkaSettings
+from pipeline.sink.topics import topic_name
+
+_WAIT_S = 0.2
+_BATCH = 500
+_ANSWER_WITHIN_S = 15.0
+
+
+@attrs.frozen
+class Received:
+    """One record, where it was found, and its fields; with an `error` instead when it cannot be read."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    timestamp_ms: int
+    kind: str
+    fields: Mapping[str, Any]
+    value: bytes
+    error: str | None = None
+
+
+@attrs.define(eq=False)
+class Decoder:
+    """Record values into fields, by the schema that the value itself names."""
+
+    settings: KafkaSettings
+    _by_name: dict[int | bytes, Schema] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for schemas in (Schemas.load("text"), Schemas.load("decimal")):
+            for codec in schemas.codecs.values():
+                self._by_name[codec.fingerprint] = _parsed(codec.schema)
+
+    def decode(self, value: bytes) -> dict[str, Any]:
+        """The fields; raises `ValueError`, or `SinkFailed` when the registry does not give the schema."""
+        name, fields = split_header(value)
+        if name not in self._by_name:
+            self._by_name[name] = self._fetch(name)
+        try:
+            return decode(self._by_name[name], fields)
+        except (EOFError, IndexError, UnicodeDecodeError, OverflowError) as error:
+            raise ValueError(f"the value does not fit its schema: {str(error) or type(error).__name__}") from None
+
+    def _fetch(self, name: int | bytes) -> Schema:
+        if isinstance(name, bytes):
+            raise ValueError(f"no schema of this version has the fingerprint {name.hex()}")
+        if self.settings.schema_registry is None:
+            raise ValueError(f"the value names schema {name} of a registry, and none is configured")
+        return _parsed(json.loads(fetch_schema(self.settings.schema_registry, name)))
+
+
+def read_records(
+    settings: KafkaSettings,
+    kinds: Collection[str],
+    *,
+    from_beginning: bool = False,
+    until_end: bool = False,
+    stop: threading.Event | None = None,
+    on_assigned: Callable[[], None] | None = None,
+) -> Generator[Received, None, None]:
+    """Records of these kinds as they come, until `stop`; blocks, so it belongs into a thread.
+
+    `until_end` ends at what was there at the start. `on_assigned` is called when nothing published from now on is missed.
+    Raises `ConfigError`, `Refused`, or `SinkFailed` when a topic is missing or the cluster does not answer.
+    """
+    topics = {topic_name(settings, kind): kind for kind in kinds}
+    config = {
+        **connection_config(settings),
+        "group.id": f"{settings.client_id}-reader",  # demanded, never joined
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "fetch.wait.max.ms": 50,
+        "topic.metadata.refresh.interval.ms": 10_000,
+    }
+    decoder = Decoder(settings)
+    consumer = create_client(Consumer, config, settings)
+    try:
+        ends = _assign(consumer, topics, from_beginning=from_beginning, until_end=until_end)
+        if on_assigned is not None:
+            on_assigned()
+        while not (stop is not None and stop.is_set()) and (ends or not until_end):
+            for message in consumer.consume(_BATCH, _WAIT_S):
+                if message.error() is not None:
+                    continue  # passing trouble; librdkafka logs it and goes on by itself
+                if _before_end(message, ends, until_end=until_end):
+                    yield _received(message, topics, decoder)
+    finally:
+        consumer.close()
+
+
+@asynccontextmanager
+async def open_reader(
+    settings: KafkaSettings, kinds: Collection[str], *, from_beginning: bool = False, until_end: bool = False
+) -> AsyncIterator[trio.MemoryReceiveChannel[Received]]:
+    """The same as a channel, read in a thread; entered when nothing published from then on is missed.
+
+    Errors of `read_records` end the body, in an exception group.
+    """
+    send, receive = trio.open_memory_channel[Received](1_000)
+    stop, assigned = threading.Event(), trio.Event()
+
+    def read() -> None:
+        def told() -> None:
+            trio.from_thread.run_sync(assigned.set)
+
+        records = read_records(
+            settings, kinds, from_beginning=from_beginning, until_end=until_end, stop=stop, on_assigned=told
+        )
+        try:
+            for record in records:
+                trio.from_thread.run(send.send, record)
+        except (trio.BrokenResourceError, trio.Cancelled):
+            return
+        finally:
+            records.close()
+
+    async def run() -> None:
+        with send:
+            await trio.to_thread.run_sync(read)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        try:
+            await assigned.wait()
+            with receive:
+                yield receive
+        finally:
+            stop.set()
+            receive.close()
+
+
+def _assign(
+    consumer: Consumer, topics: Mapping[str, str], *, from_beginning: bool, until_end: bool
+) -> dict[tuple[str, int], int]:
+    """Assign all partitions; returns the ends of those that hold anything, if they matter."""
+    try:
+        known = consumer.list_topics(timeout=_ANSWER_WITHIN_S).topics
+        missing = sorted(topic for topic in topics if topic not in known)
+        if missing:
+            raise SinkFailed(f"no such topic: {', '.join(missing)}")
+        partitions = [(topic, partition) for topic in topics for partition in known[topic].partitions]
+        bounds = {
+            (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), _ANSWER_WITHIN_S)
+            for topic, partition in partitions
+            if until_end or not from_beginning
+        }
+    except KafkaException as error:
+        raise SinkFailed(f"no answer from Kafka: {error.args[0].str()}") from None
+    starts = [
+        # The end is looked up now, so that nothing is missed between this and the first fetch.
+        TopicPartition(topic, partition, OFFSET_BEGINNING if from_beginning else bounds[topic, partition][1])
+        for topic, partition in partitions
+    ]
+    consumer.assign(starts)
+    return {at: high for at, (low, high) in bounds.items() if high > low and from_beginning}
+
+
+def _before_end(message: Message, ends: dict[tuple[str, int], int], *, until_end: bool) -> bool:
+    """Whether the record counts; forgets the partition when this is its last one."""
+    if not until_end:
+        return True
+    at, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
+    end = ends.get(at)
+    if end is None:
+        return False
+    if offset >= end - 1:
+        del ends[at]
+    return offset < end
+
+
+def _received(message: Message, topics: Mapping[str, str], decoder: Decoder) -> Received:
+    topic, value = message.topic() or "", message.value() or b""
+    fields: Mapping[str, Any] = {}
+    problem = None
+    try:
+        fields = decoder.decode(value)
+    except (ValueError, SinkFailed) as error:
+        problem = str(error)
+    return Received(
+        topic,
+        message.partition() or 0,
+        message.offset() or 0,
+        message.key() or b"",
+        message.timestamp()[1],
+        topics[topic],
+        fields,
+        value,
+        problem,
+    )
+
+
+def _parsed(schema: Schema) -> Schema:
+    return cast("Schema", parse_schema(schema))

@@ -1,0 +1,102 @@
+"""Numbers about the sink: what became of every record, and how Kafka is doing."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+@attrs.define(eq=False)
+class Latency:
+    """Seconds from the hand-over to librdkafka to the acknowledgement, of a sample of the records."""
+
+    counts: list[int] = attrs.field(factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
+    """Per upper bound of `LATENCY_BOUNDS_S`, not cumulated; the last one is for what took longer."""
+    sum_s: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
+
+
+@attrs.frozen
+class KafkaGauges:
+    """What librdkafka tells about itself every `statistics_interval`; all zero before the first time."""
+
+    queue_messages: int = 0
+    queue_bytes: int = 0
+    sent_bytes: int = 0
+    sent_messages: int = 0
+    brokers_up: int = 0
+    round_trip_p50_us: int = 0
+    round_trip_p99_us: int = 0
+    throttled_ms: int = 0
+    request_timeouts: int = 0
+    send_errors: int = 0
+
+
+def read_statistics(text: str) -> KafkaGauges:
+    """The statistics (JSON) of librdkafka, reduced."""
+    found: Mapping[str, Any] = json.loads(text)
+    brokers = [broker for broker in found.get("brokers", {}).values() if broker.get("nodeid", -1) >= 0]
+    return KafkaGauges(
+        queue_messages=found.get("msg_cnt", 0),
+        queue_bytes=found.get("msg_size", 0),
+        sent_bytes=found.get("tx_bytes", 0),
+        sent_messages=found.get("txmsgs", 0),
+        brokers_up=sum(broker.get("state") == "UP" for broker in brokers),
+        round_trip_p50_us=max((broker.get("rtt", {}).get("p50", 0) for broker in brokers), default=0),
+        round_trip_p99_us=max((broker.get("rtt", {}).get("p99", 0) for broker in brokers), default=0),
+        throttled_ms=max((broker.get("throttle", {}).get("max", 0) for broker in brokers), default=0),
+        request_timeouts=sum(broker.get("req_timeouts", 0) for broker in brokers),
+        send_errors=sum(broker.get("txerrs", 0) for broker in brokers),
+    )
+
+
+@attrs.frozen
+class SinkStats:
+    """What became of the records, at one moment.
+
+    Whenever nothing moves, `balanced` holds: a record is in exactly one place, or announced as lost.
+    """
+
+    published: int
+    """Records that the sink took over from its callers, by any way."""
+    recovered: int
+    """Records that an earlier process had left in the spool, as far as they were read."""
+    acknowledged: int
+    """Records that are in Kafka."""
+    in_flight: int
+    """Records that librdkafka holds, or that came back from it and will be sent again."""
+    spooled: int
+    """Records in the spool, in memory or on disk, without those of earlier processes."""
+    announced_lost: int
+    """Records that the full spool had to refuse, or that Kafka will never take; announced as gaps, or in the log."""
+    dead_letters: int
+    """How many of the published records are dead letters."""
+    returned: int
+    """How often a record came back from librdkafka undelivered and was sent again."""
+    spool_bytes: int
+    """On disk and in memory, including what earlier processes left."""
+    is_spooling: bool
+    """Whether records go through the spool now."""
+    broker_up: bool
+    spool_failure: str | None
+    """Why the spool cannot be written now, if it cannot."""
+    by_kind: Mapping[str, int]
+    """`published` by kind of event."""
+    latency: Latency
+    kafka: KafkaGauges
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every record is accounted for."""
+        there = self.acknowledged + self.in_flight + self.spooled + self.announced_lost
+        return self.published + self.recovered == there

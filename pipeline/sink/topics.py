@@ -1,0 +1,178 @@
+"""Topics: one per kind of event, named by the template, created or verified before the first record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, Literal
+
+import attrs
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigEntry, ConfigResource
+from confluent_kafka.cimpl import NewTopic
+
+from pipeline.sink.errors import SinkFailed
+from pipeline.sink.properties import BATCH_OVERHEAD_BYTES, connection_config, create_client
+from pipeline.sink.settings import KafkaSettings, TopicSettings
+
+_ACCOUNT = frozenset({"order", "fill", "position", "balance", "account_greeks"})
+_ORDER = frozenset({"order_command", "order_result"})
+_CONTROL = frozenset({"feed_status", "dead_letter"})
+
+_DAY_S = 86_400.0
+
+_COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.1"}
+_DEFAULTS = {
+    "market": TopicSettings(partitions=6, retention=3 * _DAY_S),
+    "account": TopicSettings(partitions=3, retention=30 * _DAY_S),
+    "order": TopicSettings(partitions=3, retention=30 * _DAY_S),
+    "control": TopicSettings(partitions=1, retention=14 * _DAY_S),
+}
+
+_TIMEOUT_S = 15.0
+
+
+def group_of(kind: str) -> str:
+    """The first part of a kind's topic: market, account, order or control."""
+    for group, kinds in (("account", _ACCOUNT), ("order", _ORDER), ("control", _CONTROL)):
+        if kind in kinds:
+            return group
+    return "market"
+
+
+def topic_name(settings: KafkaSettings, kind: str) -> str:
+    """The topic of a kind of event."""
+    return settings.topic_template.format(group=group_of(kind), kind=kind)
+
+
+@attrs.frozen
+class TopicPlan:
+    """How a topic should be."""
+
+    kind: str
+    name: str
+    partitions: int
+    replication_factor: int | None
+    """None: the broker's default."""
+    config: Mapping[str, str]
+    partitions_matter: bool
+    """Whether the user asked for this number; another one is worth a warning then."""
+
+
+@attrs.frozen
+class TopicReport:
+    """What was found or done about one topic."""
+
+    topic: str
+    outcome: Literal["created", "present", "missing"]
+    warnings: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+def plan_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicPlan]:
+    """The topics of these kinds: what the user says about the kind, about all, our defaults, in this order."""
+    return [_plan(settings, kind) for kind in kinds]
+
+
+def _plan(settings: KafkaSettings, kind: str) -> TopicPlan:
+    ours, all_, own = _DEFAULTS[group_of(kind)], settings.topic_defaults, settings.topics.get(kind, TopicSettings())
+    compacted = kind == "instrument"
+    retention = own.retention or all_.retention or ours.retention or _DAY_S
+    config = {
+        "compression.type": "producer",
+        "max.message.bytes": str(settings.max_record_bytes + BATCH_OVERHEAD_BYTES),
+        **(_COMPACTED if compacted else {"cleanup.policy": "delete", "retention.ms": f"{retention * 1000:.0f}"}),
+        **all_.config,
+        **own.config,
+    }
+    chosen = own.partitions or all_.partitions
+    return TopicPlan(
+        kind=kind,
+        name=topic_name(settings, kind),
+        partitions=chosen or (1 if compacted else ours.partitions or 1),
+        replication_factor=own.replication_factor or all_.replication_factor,
+        config=config,
+        partitions_matter=chosen is not None,
+    )
+
+
+def prepare_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicReport]:
+    """Create what is missing (if configured) and verify what is there; blocks, for at most a minute.
+
+    What is wrong is in the reports. Raises `SinkFailed` if the cluster cannot be asked.
+    """
+    plans = plan_topics(settings, kinds)
+    admin = create_client(AdminClient, connection_config(settings), settings)
+    try:
+        present = admin.list_topics(timeout=_TIMEOUT_S).topics
+        missing = [plan for plan in plans if plan.name not in present]
+        reports = _create(admin, missing) if settings.create_topics else [_absent(plan) for plan in missing]
+        known = [plan for plan in plans if plan.name in present]
+        partitions = {plan.name: len(present[plan.name].partitions) for plan in known}
+        return reports + _verify(admin, known, partitions, settings)
+    except KafkaException as error:
+        raise SinkFailed(f"cannot ask {_where(settings)} about topics: {error.args[0].str()}") from None
+
+
+def _where(settings: KafkaSettings) -> str:
+    return "Kafka at " + (", ".join(settings.bootstrap_servers) or "the mock cluster")
+
+
+def _absent(plan: TopicPlan) -> TopicReport:
+    return TopicReport(plan.name, "missing", errors=("does not exist, and create_topics is off",))
+
+
+def _create(admin: AdminClient, plans: list[TopicPlan]) -> list[TopicReport]:
+    if not plans:
+        return []
+    wanted = [
+        NewTopic(plan.name, plan.partitions, plan.replication_factor or -1, config=dict(plan.config)) for plan in plans
+    ]
+    futures: dict[str, Future[None]] = admin.create_topics(wanted, request_timeout=_TIMEOUT_S)
+    return [_created(plan, futures[plan.name]) for plan in plans]
+
+
+def _created(plan: TopicPlan, future: Future[None]) -> TopicReport:
+    try:
+        future.result(_TIMEOUT_S)
+    except KafkaException as error:
+        reason: KafkaError = error.args[0]
+        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another instance was quicker, with the same plan
+            return TopicReport(plan.name, "present")
+        return TopicReport(plan.name, "missing", errors=(f"cannot be created: {reason.str()}",))
+    return TopicReport(plan.name, "created")
+
+
+def _verify(
+    admin: AdminClient, plans: list[TopicPlan], partitions: Mapping[str, int], settings: KafkaSettings
+) -> list[TopicReport]:
+    if not plans:
+        return []
+    futures = admin.describe_configs(
+        [ConfigResource(ConfigResource.Type.TOPIC, plan.name) for plan in plans], request_timeout=_TIMEOUT_S
+    )
+    configs = {resource.name: future for resource, future in futures.items()}
+    return [_verified(plan, partitions[plan.name], configs[plan.name], settings) for plan in plans]
+
+
+def _verified(plan: TopicPlan, partitions: int, described: Future[Any], settings: KafkaSettings) -> TopicReport:
+    warnings, errors = [], []
+    if plan.partitions_matter and partitions != plan.partitions:
+        warnings.append(f"has {partitions} partitions, {plan.partitions} are configured")
+    try:
+        entries: Mapping[str, ConfigEntry] = described.result(_TIMEOUT_S)
+    except KafkaException as error:
+        warnings.append(f"its configuration cannot be read: {error.args[0].str()}")
+        return TopicReport(plan.name, "present", tuple(warnings))
+    found = {name: str(entry.value) for name, entry in entries.items()}
+    needed = settings.max_record_bytes + BATCH_OVERHEAD_BYTES
+    limit = int(found.get("max.message.bytes", needed))
+    if limit < needed:
+        errors.append(f"max.message.bytes is {limit}, below the {needed} that kafka.max_record_bytes makes necessary")
+    policy, wanted = found.get("cleanup.policy", ""), plan.config["cleanup.policy"]
+    if "compact" in policy and "compact" not in wanted:
+        errors.append(f"cleanup.policy is {policy}: compaction would delete all but the latest record of a key")
+    elif policy != wanted:
+        warnings.append(f"cleanup.policy is {policy}, {wanted} is configured")
+    return TopicReport(plan.name, "present", tuple(warnings), tuple(errors))
