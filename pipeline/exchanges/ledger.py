@@ -81,9 +81,9 @@ class SubscriptionLedger:
                 self._queue.append((UNSUBSCRIBE, subscription, False))
 
     def resync(self, subscription: Subscription) -> None:
-        """Unsubscribe and subscribe again, unless that is under way or the topic is not granted."""
+        """Unsubscribe and subscribe again, unless the topic is not granted or something is under way for it."""
         topic = subscription.topic
-        if topic in self.active and topic not in self._resync:
+        if topic in self.active and topic not in self._busy():
             self._resync.add(topic)
             self._queue.append((UNSUBSCRIBE, subscription, False))
 
@@ -135,14 +135,15 @@ class SubscriptionLedger:
         request = self._pending.pop(request_id, None)
         if request is None:
             return False
+        again = self._not_overtaken(request)
         if passing:
             self._hold_until = now + self.acknowledge_within
-            self._queue.extendleft((request.op, s, len(request.waiting) == 1) for s in request.waiting.values())
+            self._queue.extendleft((request.op, s, len(request.waiting) == 1) for s in again)
         elif len(request.waiting) == 1:
             for topic, subscription in request.waiting.items():
                 self._refuse(request.op, topic, subscription, reason)
         else:
-            self._queue.extend((request.op, s, True) for s in request.waiting.values())
+            self._queue.extend((request.op, s, True) for s in again)
         return True
 
     def topic_failed(self, topic: str, reason: str) -> bool:
@@ -197,6 +198,17 @@ class SubscriptionLedger:
         heading.update(dict.fromkeys(self._resync, SUBSCRIBE))
         return heading
 
+    def _not_overtaken(self, request: Request) -> list[Subscription]:
+        """What of a failed request is worth repeating: topics of later requests have been decided anew."""
+        later = self._busy()
+        return [subscription for topic, subscription in request.waiting.items() if topic not in later]
+
+    def _busy(self) -> set[str]:
+        """Topics for which something is queued or unanswered."""
+        busy = {topic for request in self._pending.values() for topic in request.waiting}
+        busy.update(subscription.topic for _, subscription, _ in self._queue)
+        return busy
+
     def _settle(self, request: Request, topic: str) -> None:
         subscription = request.waiting.pop(topic)
         if request.op == SUBSCRIBE:
@@ -221,8 +233,10 @@ class SubscriptionLedger:
         elif op == SUBSCRIBE:
             self.refused[topic] = reason
             self._outcomes.append(Outcome(subscription, "refused", reason))
-        elif self.active.pop(topic, None) is not None:
-            self._outcomes.append(Outcome(subscription, "unsubscribed", reason))
+        else:
+            self.refused.pop(topic, None)  # it was dropped before it was refused
+            if self.active.pop(topic, None) is not None:
+                self._outcomes.append(Outcome(subscription, "unsubscribed", reason))
 
     def _forget_answered(self, request: Request) -> None:
         if not request.waiting:
