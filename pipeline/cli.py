@@ -156,7 +156,25 @@ def _simulate(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def _demo(parser: argparse.ArgumentParser) -> Run:
+    from pipeline import demo
+
+    demo.add_arguments(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        import trio
+
+        from pipeline.observe.logs import configure
+        from pipeline.observe.settings import LogSettings
+
+        configure(LogSettings(level="warning"))
+        return trio.run(demo.run, arguments)
+
+    return run
+
+
 COMMANDS = {
+    "demo": Command("Watch simulated exchanges go through the connector into an in-process Kafka.", _demo),
     "check": Command("Print what a configuration amounts to, or everything that is wrong with it.", _check),
     "normalize": Command("Turn recorded wire messages into events.", _normalize),
     "tail": Command("Print events as they arrive in Kafka.", _tail),

@@ -299,7 +299,19 @@ class Candle(Event):
     """One candle; published while it forms, and once with `closed`."""
 
     KIND = "candle"
-    IDENTITY = ("venue", "market", "instrument", "price_type", "venue_interval", "open_time", "closed", "exchange_time")
+    IDENTITY = (
+        "venue",
+        "market",
+        "instrument",
+        "price_type",
+        "venue_interval",
+        "open_time",
+        "closed",
+        "high",
+        "low",
+        "close",
+        "volume",
+    )
 
     price_type: str
     """Which price: "trade", "mark" or "index"."""

@@ -22,8 +22,8 @@ def sink_numbers(stats: SinkStats) -> Iterator[Number]:
     """The sink's metrics."""
     for name, text, value in _counters(stats):
         yield Number(name, text, "counter", value)
-    for name, text, value in _gauges(stats):
-        yield Number(name, text, "gauge", float(value))
+    for name, text, level in _gauges(stats):
+        yield Number(name, text, "gauge", float(level))
 
 
 def _counters(stats: SinkStats) -> Iterator[tuple[str, str, int]]:

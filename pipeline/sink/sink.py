@@ -90,17 +90,20 @@ class Sink:
 
     # What the feeds call. Nothing here waits.
 
-    def publish(self, event: Event) -> None:
-        """Take over an event; never waits, and never raises because of the data. Order per key is kept."""
+    def publish(self, event: Event) -> bool:
+        """Take over an event; never waits, and never raises because of the data. Order per key is kept.
+
+        False if it went to the dead letters instead.
+        """
         route = self.routes[event.__class__]
         try:
             value = route.encode(event)
         except Unencodable as error:
             self._unencodable(route, event, str(error))
-            return
+            return False
         if len(value) > self._max_bytes:
             self._too_large(route, event, value)
-            return
+            return False
         route.published += 1
         moment = event.exchange_time
         if moment is None:
@@ -113,11 +116,12 @@ class Sink:
                 pass
             except KafkaException as error:
                 outlet.refuse(Record(route.topic, event.origin.key, moment // 1000, value), error)
-                return
+                return True
             else:
                 outlet.sent += 1
-                return
+                return True
         self._spool(Record(route.topic, event.origin.key, moment // 1000, value), route.kind, event)
+        return True
 
     def dead_letter(
         self,

@@ -24,7 +24,7 @@ from pipeline.model.events import EVENTS, KINDS, Event
 
 DECIMAL_TEXT = {"type": "string", "logicalType": "decimal-text"}
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
-WITHOUT_EXCHANGE_TIME = {"instrument", "feed_status", "dead_letter"}
+WITHOUT_EXCHANGE_TIME = {"candle", "instrument", "feed_status", "dead_letter"}
 TYPES: dict[str, list[Any]] = {
     "str": ["string"],
     "DecimalText": [DECIMAL_TEXT],
