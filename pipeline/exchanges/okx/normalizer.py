@@ -118,10 +118,9 @@ class OkxNormalizer:
         if stream is None:
             stream = self._open(topic, arg, receive_time)
             self._streams[topic] = stream
-        spelling = bytes(envelope.arg)
-        # Up to the first brace it must be the whole arg, or it would name several.
-        if spelling.find(b"}") == len(spelling) - 1 and len(self._by_arg) < MAX_ALIASES:
-            self._by_arg[spelling] = stream
+        # An arg with a brace inside is never found by this, and is decoded each time.
+        if len(self._by_arg) < MAX_ALIASES:
+            self._by_arg[bytes(envelope.arg)] = stream
         return stream
 
     def _open(self, topic: str, arg: wire.Arg, receive_time: int) -> Stream:

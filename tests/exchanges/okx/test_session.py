@@ -22,8 +22,8 @@ def subscription(number: int, channel: str = "trades") -> Subscription:
     return Subscription(topic(channel, instId=name), "trade", channel, "spot", name, "public")
 
 
-def session_of(*subscriptions: Subscription, now: float = 0.0) -> OkxPublicSession:
-    session = VENUE.session("public", subscriptions, TIMES)
+def session_of(*subscriptions: Subscription, now: float = 0.0, times: SessionTimes = TIMES) -> OkxPublicSession:
+    session = VENUE.session("public", subscriptions, times)
     assert isinstance(session, OkxPublicSession)
     assert session.data_to_send() == []
     assert not session.ready
@@ -306,14 +306,21 @@ def test_ping_after_silence_and_any_frame_as_the_answer() -> None:
     session.on_deadline(115.0)
     assert session.data_to_send() == ["ping"]
     assert session.next_deadline() == 125.0
-    session.on_deadline(116.0)
-    assert session.data_to_send() == []  # one ping is enough
     assert not session.receive(b"pong", 117.0)
     assert session.next_deadline() == 132.0
     session.on_deadline(132.0)
     session.receive(DATA, 133.0)  # no pong, but a frame
     assert session.next_deadline() == 148.0
     assert session.notices() == []
+
+
+def test_one_ping_is_enough_however_long_its_answer_may_take() -> None:
+    session = session_of(now=0.0, times=SessionTimes(ping_every=5.0, pong_within=20.0))
+    session.on_deadline(5.0)
+    assert session.data_to_send() == ["ping"]
+    assert session.next_deadline() == 25.0
+    session.on_deadline(10.0)
+    assert session.data_to_send() == []
 
 
 def test_every_frame_starts_the_silence_anew() -> None:

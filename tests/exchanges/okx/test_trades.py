@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
+from pipeline.model.decimals import DecimalText
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import Event, Trade
 from tests.exchanges.okx.samples import CATALOGUE, RECEIVED, events_of, fields, normalizer, push
@@ -145,6 +147,18 @@ def test_a_catalogue_entry_that_comes_later_is_found_within_a_second() -> None:
     assert isinstance(after, Trade)
     assert early.origin is before.origin
     assert (before.origin.symbol, after.origin.symbol, after.base_size) == (None, "BTC-USDT-PERP", "0.02")
+
+
+def test_a_changed_contract_value_keeps_the_origin() -> None:
+    entry = CATALOGUE["swap", "BTC-USDT-SWAP"]
+    known = {("swap", "BTC-USDT-SWAP"): entry}
+    reader = normalizer(known)
+    (before,) = reader.normalize(push("trades", "BTC-USDT-SWAP", row("1")), RECEIVED)
+    known["swap", "BTC-USDT-SWAP"] = attrs.evolve(entry, contract_value=DecimalText("0.1"))
+    (after,) = reader.normalize(push("trades", "BTC-USDT-SWAP", row("2")), RECEIVED + 1_000_000)
+    assert isinstance(after, Trade)
+    assert after.base_size == "0.2"
+    assert after.origin is before.origin
 
 
 @pytest.mark.parametrize(("source", "is_rpi"), [("0", False), ("1", True), ("", False)])
