@@ -80,6 +80,8 @@ def problems(spec: ChannelSpec) -> list[tuple[str, str]]:
         found += _candle_problems(spec)
     elif spec.price_type != "trade":
         found.append(("price_type", "only channel candle has a choice of price_type"))
+    if spec.max_silence is not None and not spec.max_silence > 0:
+        found.append(("max_silence", "must be above 0"))
     return found
 
 

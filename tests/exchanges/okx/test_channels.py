@@ -144,8 +144,9 @@ def test_every_offered_channel_is_accepted_in_its_markets_and_only_there(channel
         (ChannelSpec("swap", "candle", interval="1m", price_type="index"), "price_type", "there is trade, mark"),
         (ChannelSpec("index", "candle", interval="1m"), "price_type", "there is index"),
         (ChannelSpec("swap", "ticker", price_type="mark"), "price_type", "only channel candle"),
+        (ChannelSpec("swap", "trade", max_silence=0.0), "max_silence", "must be above 0"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_problems_name_the_field_and_what_there_is(spec: ChannelSpec, field: str, why: str) -> None:
     ((found, text),) = VENUE.problems(spec)
