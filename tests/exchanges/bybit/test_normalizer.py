@@ -501,6 +501,7 @@ def test_long_fractions_survive_as_numbers() -> None:
         (b'{"topic":"tickers.X","type":"snapshot","ts":1,"data":{"price24hPcnt":"nan"}}', "nan"),
         (b'{"topic":"publicTrade.X","data":[{"T":1,"s":"X","S":"Buy","v":"1","p":"2"}]}', r"publicTrade.X.*`i`"),
         (b'{"topic":"publicTrade.X","data":[{"T":1,"s":"X","S":"Buy","v":"1","p":null,"i":"1"}]}', r"\$.data\[0\].p"),
+        (b'{"topic":"publicTrade.X","data":[{"T":1,"s":"X","S":"Buy","v":"1","p":true,"i":"1"}]}', r"\$.data\[0\].p"),
         (b'{"topic":"kline.1.X","data":[{"start":1}]}', "kline.1.X"),
         (b'{"topic":"kline.1","data":[]}', "names no instrument"),
         (b'{"topic":"nonsense.X","data":[]}', "no event kind"),
