@@ -163,6 +163,8 @@ class BybitNormalizer:
             instrument = _instrument(message.topic, "publicTrade", 1)
             origin = None if self.stream == "option" else self._origin(instrument)
             stream = self._streams[message.topic] = StreamState(message.topic, origin)
+        elif stream.origin is not None and stream.origin.symbol is None:
+            stream.origin = self._origin(_instrument(message.topic, "publicTrade", 1))
         stream.messages += 1
         stream.last_receive = receive_time
         return events

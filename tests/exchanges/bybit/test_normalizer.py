@@ -533,11 +533,13 @@ def test_the_symbol_arrives_with_the_catalogue() -> None:
     (before,) = one.normalize(message, RECEIVED)
     (again,) = one.normalize(message, RECEIVED)
     assert (before.origin.symbol, before.origin) == (None, again.origin)
+    one.normalize(trade, RECEIVED)
     known["linear", "BTCUSDT"] = entry
     (after,) = one.normalize(message, RECEIVED)
     assert after.origin.symbol == "BTC-USDT-PERP"
     assert one.normalize(trade, RECEIVED)[0].origin is after.origin
     assert one.streams["orderbook.50.BTCUSDT"].origin is after.origin
+    assert one.streams["publicTrade.BTCUSDT"].origin is after.origin
 
 
 _JSON = st.recursive(
