@@ -94,6 +94,7 @@ def read_records(
         "enable.auto.offset.store": False,
         "fetch.wait.max.ms": 50,
         "topic.metadata.refresh.interval.ms": 10_000,
+        "allow.auto.create.topics": not settings.verify_topics,
     }
     decoder = Decoder(settings)
     consumer = create_client(Consumer, config, settings)
@@ -159,8 +160,7 @@ def _assign(
     try:
         known = consumer.list_topics(timeout=_ANSWER_WITHIN_S).topics
         if not settings.verify_topics:  # a mock cluster creates a topic when it is asked about by name
-            for topic in topics:
-                known.update(consumer.list_topics(topic, timeout=_ANSWER_WITHIN_S).topics)
+            known |= {topic: consumer.list_topics(topic, timeout=_ANSWER_WITHIN_S).topics[topic] for topic in topics}
         missing = sorted(topic for topic in topics if topic not in known)
         if missing:
             raise SinkFailed(f"no such topic: {', '.join(missing)}")

@@ -28,6 +28,7 @@ _UNDERLYING = "/api/v5/public/underlying"
 _INDEX_TICKERS = "/api/v5/market/index-tickers"
 _KINDS = {"SPOT": "spot", "MARGIN": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 _TRADABLE = "live"
+_UNKNOWN_INSTRUMENT = "51001"
 _OPTION_TYPES = {"C": "call", "P": "put"}
 # Too many requests, maintenance, timeout, busy, internal error, too many orders: all pass.
 _PASSING_CODES = frozenset({"50001", "50004", "50011", "50013", "50026", "50040", "50061"})
@@ -70,7 +71,7 @@ def parse_page(
     Raises `BadMessage` for a body of another form, `Retryable` or `Refused` for error answers.
     """
     what = f"{VENUE} {urlsplit(page.path).path}"
-    data = _data(body, what)
+    data = _data(body, what, or_none=market == "index")
     if page.path.startswith(_UNDERLYING):
         return [], _family_page(_families(data, what))
     found = [entry for entry in _entries(data, what, receive_time) if entry.origin.market == market]
@@ -89,7 +90,8 @@ def instruments(stream: Stream, push: Instruments, receive_time: Micros) -> list
     return [_instrument(row, connection, receive_time) for row in push.data]
 
 
-def _data(body: bytes, what: str) -> bytes:
+def _data(body: bytes, what: str, *, or_none: bool = False) -> bytes:
+    """The rows of an answer; with `or_none` a listing of nothing, which OKX calls an unknown instrument, is empty."""
     try:
         answer = _decode_answer(body)
     except UNREADABLE as error:
@@ -98,6 +100,8 @@ def _data(body: bytes, what: str) -> bytes:
         return bytes(answer.data)
     if answer.code in ("", "0"):
         raise BadMessage(f"{what}: no code and data in the answer")
+    if or_none and answer.code == _UNKNOWN_INSTRUMENT:
+        return b"[]"
     text = f"{what}: error {answer.code}: {answer.msg}"
     raise Retryable(text) if answer.code in _PASSING_CODES else Refused(text)
 

@@ -292,6 +292,14 @@ def test_other_bodies_are_bad_messages(body: bytes, why: str) -> None:
         VENUE.parse_instruments("option", VENUE.instrument_pages("option")[0], body, RECEIVED)
 
 
+def test_a_quote_currency_without_indices_is_an_empty_listing_and_elsewhere_an_error() -> None:
+    unknown = answer(code="51001", msg="Instrument ID does not exist.")
+    [first, *_] = VENUE.instrument_pages("index")
+    assert VENUE.parse_instruments("index", first, unknown, RECEIVED) == ([], None)
+    with pytest.raises(Refused, match="51001"):
+        VENUE.parse_instruments("spot", RestPage("/api/v5/public/instruments?instType=SPOT"), unknown, RECEIVED)
+
+
 def test_numbers_and_null_are_accepted() -> None:
     entry = one(tickSz=0.10, lotSz=None, instIdCode="7", listTime=1606468572000)
     assert (entry.tick_size, entry.lot_size, entry.instrument_code) == ("0.1", None, 7)
