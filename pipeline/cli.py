@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from pipeline import __version__
 
@@ -150,7 +150,7 @@ def _simulate(parser: argparse.ArgumentParser) -> Run:
     def run(arguments: argparse.Namespace) -> int:
         import trio
 
-        _log_by_default()
+        _log("info")
         return trio.run(command.run, arguments)
 
     return run
@@ -164,10 +164,7 @@ def _demo(parser: argparse.ArgumentParser) -> Run:
     def run(arguments: argparse.Namespace) -> int:
         import trio
 
-        from pipeline.observe.logs import configure
-        from pipeline.observe.settings import LogSettings
-
-        configure(LogSettings(level="warning"))
+        _log("warning")  # the screen belongs to the demo
         return trio.run(demo.run, arguments)
 
     return run
@@ -200,11 +197,11 @@ def _load(path: str) -> Config:
     return config
 
 
-def _log_by_default() -> None:
+def _log(level: Literal["info", "warning"]) -> None:
     from pipeline.observe.logs import configure
     from pipeline.observe.settings import LogSettings
 
-    configure(LogSettings())
+    configure(LogSettings(level=level))
 
 
 def _suggestion(name: str) -> str:

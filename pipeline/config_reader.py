@@ -193,13 +193,12 @@ class _Reader:
 
     def _check(self, settings: object) -> None:
         check = self._rules.checks.get(type(settings))
+        known = tuple(self.problems)
         for below, why in check(settings, tuple(self._where)) if check is not None else ():
+            path = path_text((*self._where, below))
             # What has a fault of its own stands at its default here: what follows from that is no news.
-            if not below or not self._is_faulty(path_text((*self._where, below))):
+            if not below or not any(line.startswith((f"{path}:", f"{path}.", f"{path}[")) for line in known):
                 self._note([*self._where, below] if below else self._where, why)
-
-    def _is_faulty(self, path: str) -> bool:
-        return any(line.startswith((f"{path}:", f"{path}.", f"{path}[")) for line in self.problems)
 
     def _list(self, value: object, kind: Any) -> tuple[Any, ...]:
         (item_kind, _) = get_args(kind)
@@ -331,7 +330,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         first: dict[str, int] = {}
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if isinstance(key, yaml.ScalarNode):
                 line = key.start_mark.line + 1
                 if key.value in first:
                     before = first[key.value]

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from pipeline.config import Config, load, loads
+from pipeline.config_reader import Bounds, Rules, read
 from pipeline.feeds.settings import (
     BookSettings,
     ChannelSettings,
@@ -54,6 +55,7 @@ LONG_SILENCE = "okx closes after 30 s of silence; 30 s is too late"
 BARE_STAR = "expected alphabetic or numeric character, but found ']'; a value that begins with * needs quotes"
 PROPERTY = "expected text or a number or true or false or {env: NAME} or {file: PATH}, got a list"
 INTERVALS = "1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 12h, 1d, 1w, 1M"
+NOT_SHOWN = "a value that is not shown"
 NOT_HERE = "expected {env: NAME} or {file: PATH}: secrets are not written into this file"
 SECONDS = "expected a number of seconds (or 500ms, 15s, 5m, 2h, 7d)"
 SIZE = "expected a number of bytes (or 64MiB, 10GB)"
@@ -108,7 +110,8 @@ FAULTS = {
     ),
     "one for true": (kafka("create_topics: 1"), "kafka.create_topics: expected true or false, got 1"),
     "a list for a mapping": (f"{MINIMAL}\nlog: []", "log: expected a mapping, got a list"),
-    "a mapping for a list": (bybit("urls: 5"), "venues.bybit.urls: expected a mapping, got 5"),
+    "a secret in the wrong place": (f"{MINIMAL}\nlog: password=hunter2", f"log: expected a mapping, got {NOT_SHOWN}"),
+    "a scalar for a mapping": (bybit("urls: 5"), "venues.bybit.urls: expected a mapping, got 5"),
     "a number for a list": (kafka("bootstrap_servers: 9092"), "kafka.bootstrap_servers: expected a list, got 9092"),
     "a number for a text": (kafka("client_id: 7"), "kafka.client_id: expected text, got 7; put it in quotes"),
     "no for a text": (
@@ -350,6 +353,10 @@ FAULTS = {
         channel("market: linear, channel: candle"),
         'venues.bybit.channels[0].interval: channel "candle" needs at least one, such as 1m or 1h',
     ),
+    "one fault of several candles": (
+        channel("market: linear, channel: candle, interval: [1m, 1h], price_type: mark"),
+        "venues.bybit.channels[0].price_type: bybit streams candles of trades only",
+    ),
     "an interval of trades": (
         channel("market: linear, channel: trade, interval: 1m"),
         'venues.bybit.channels[0].interval: only channel "candle" has an interval',
@@ -387,7 +394,7 @@ venues:
       - {market: linear, channel: book, depth: 7}
       - {channel: [trade, tickerz]}
       - nonsense
-      - {market: spot, channel: [candle, trade], interval: 7m, depth: 5}
+      - {market: spot, channel: [candle, trade], interval: [7m, 1m, 9m], depth: 5}
 log: {format: xml}
 """
     assert problems(text) == [
@@ -404,6 +411,7 @@ log: {format: xml}
         'venues.bybit.channels[2]: expected a mapping, got "nonsense"',
         'venues.bybit.channels[3].depth: only channel "book" has a depth',
         f'venues.bybit.channels[3].interval: bybit has no candles of "7m"; it has {INTERVALS}',
+        f'venues.bybit.channels[3].interval: bybit has no candles of "9m"; it has {INTERVALS}',
         'log.format: expected one of auto, console, json, got "xml"',
     ]
 
@@ -462,6 +470,7 @@ def test_what_people_write() -> None:
 shutdown_within: 1.5m
 kafka:
   bootstrap_servers: "[::1]:9092"
+  client_id: 2026-01-01
   linger: 0
   queue_bytes: 64MiB
   spool: {max_bytes: 1.5 GB, flush_interval: 20ms}
@@ -490,6 +499,7 @@ venues:
     )
     assert config.shutdown_within == 90
     assert config.kafka.bootstrap_servers == ("[::1]:9092",)
+    assert config.kafka.client_id == "2026-01-01"
     assert config.kafka.linger == 0
     assert config.kafka.queue_bytes == 67_108_864
     assert config.kafka.spool == SpoolSettings(max_bytes=1_500_000_000, flush_interval=0.02)
@@ -515,6 +525,17 @@ venues:
         ChannelSettings("linear", ("book", "trade"), depth=50, book=BookSettings(snapshot_interval=None)),
         ChannelSettings("linear", ("book",), depth="rpi"),
     )
+
+
+@attrs.frozen
+class Login:
+    passphrase: int
+
+
+def test_a_value_under_a_secret_name_is_never_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read({"passphrase": "hunter2"}, Login, Rules(bounds=lambda cls, name: Bounds(), checks={}))
+    assert caught.value.problems == [f"passphrase: expected a whole number, got {NOT_SHOWN}"]
 
 
 def test_the_in_process_cluster_needs_no_broker() -> None:

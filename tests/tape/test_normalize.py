@@ -6,7 +6,7 @@ import json
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -206,6 +206,7 @@ def test_a_last_line_feed_adds_no_line() -> None:
 def test_what_has_arrived_is_written_before_the_next_wait() -> None:
     written: list[int] = []
     out = io.BytesIO()
+    buffered = io.BufferedWriter(cast("io.RawIOBase", out), 1_000_000)
 
     def chunks() -> Iterable[bytes]:
         yield TRADES
@@ -217,7 +218,7 @@ def test_what_has_arrived_is_written_before_the_next_wait() -> None:
 
     arguments = argparse.Namespace(venue="bybit", stream="linear", instruments=[], receive_time=1, files=[])
     source = Chunks(chunks())
-    assert normalize.run(arguments, stdin=source, stdout=out, stderr=io.StringIO(), clock=lambda: NOW) == 0
+    assert normalize.run(arguments, stdin=source, stdout=buffered, stderr=io.StringIO(), clock=lambda: NOW) == 0
     assert written == [2, 2, 4]
 
 
