@@ -137,7 +137,6 @@ class WebSocketTransport:
         self._closing_scope: trio.CancelScope | None = None
         self._close_code = _NORMAL_CLOSURE
         self._ended: SessionError | None = None
-        self._reading = False
 
     async def receive(self) -> list[bytes]:
         """All complete messages that one read of the socket brought, at least one, at most `limits.batch`.
@@ -184,7 +183,7 @@ class WebSocketTransport:
         self._ended = self._ended or ConnectionLost(f"{self._peer}: closed on this side")
         try:
             with trio.move_on_after(self._limits.close, shield=True) as self._closing_scope:
-                if self._inlet.usable and not self._reading:
+                if self._inlet.usable:
                     self._inlet.open_through(self._splitter.rest())
                     await self._library.aclose(self._close_code)
                 await self._raw.aclose()
@@ -194,18 +193,15 @@ class WebSocketTransport:
                 await trio.aclose_forcefully(self._raw)
 
     async def _read(self) -> None:
-        self._reading = True
         try:
             data = await self._raw.receive_some(_READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._end(self._inlet.broken or ConnectionLost(f"{self._peer}: connection lost: {root(error)}"))
+            return
+        if data:
+            self._splitter.feed(bytes(data))
         else:
-            if data:
-                self._splitter.feed(bytes(data))
-            else:
-                self._end(ConnectionClosed(self._peer, _ABNORMAL_CLOSURE, "the stream ended without a close frame"))
-        finally:
-            self._reading = False
+            self._end(ConnectionClosed(self._peer, _ABNORMAL_CLOSURE, "the stream ended without a close frame"))
 
     async def _pass_on(self, frame: Frame, messages: list[bytes]) -> None:
         """Let the library handle `frame`; a message that it completes is appended to `messages`."""

@@ -134,10 +134,15 @@ async def test_a_deadline_that_a_message_moved_forward_is_kept(autojump_clock: M
     def hurry(message: bytes) -> None:
         talk.ping_at = 7.5
 
+    async def venue() -> None:
+        await trio.sleep(3)
+        wire.to_client.send_nowait([b"hurry"])
+
     talk.on_message = hurry
-    wire.to_client.send_nowait([b"hurry"])
     with trio.move_on_after(10):
-        await run_connection(wire.dial, talk, LIMITS)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(venue)
+            await run_connection(wire.dial, talk, LIMITS)
     assert wire.sent == [(0, "subscribe"), (7.5, "ping")]
 
 
