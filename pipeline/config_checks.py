@@ -60,11 +60,13 @@ _OWN_PROPERTIES = {
 }
 _FIXED_PROPERTIES = {
     "acks",
+    "delivery.report.only.error",
     "delivery.timeout.ms",
-    "enable.gapless.guarantee",
     "enable.idempotence",
+    "message.send.max.retries",
     "message.timeout.ms",
     "request.required.acks",
+    "retries",
     "transactional.id",
 }
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
