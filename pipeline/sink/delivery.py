@@ -66,7 +66,7 @@ class Delivery:
                 attempt += 1
 
     async def _send(self, group: int) -> None:
-        """Send all and wait for the reports, after every `group` records too (0: never) to bound what fails together."""
+        """Send all and wait for the reports, after every `group` records too (0: never): so many can fail together."""
         sent = 0
         while self.pending:
             record = self.pending[0]

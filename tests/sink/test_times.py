@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.avro.codec import Schemas
+from pipeline.avro.schemas import confluent_header
+from pipeline.model.events import FeedStatus, Micros, Origin
+from pipeline.sink.losses import Losses
+from pipeline.sink.records import UNKNOWN_TIME
+from pipeline.sink.times import timestamp_ms
+from tests.sink.traffic import origin, trade
+
+SCHEMAS = Schemas.load()
+TEXTS = st.text(max_size=200)
+MOMENTS = st.integers(0, 2**62).map(Micros)
+
+
+@given(st.builds(Origin, TEXTS, TEXTS, *[st.none() | TEXTS] * 3, TEXTS), MOMENTS, MOMENTS | st.none())
+@pytest.mark.parametrize("header", [None, confluent_header(7)])
+def test_the_time_is_found_in_the_encoded_record(
+    header: bytes | None, at: Origin, received: Micros, happened: Micros | None
+) -> None:
+    status = FeedStatus(at, happened, received, None, "gap", "sink", "")
+    value = SCHEMAS["feed_status"].encoder(header)(status)
+    assert timestamp_ms(value, nullable=True) == (received if happened is None else happened) // 1000
+    print_ = trade(1, at)
+    value = SCHEMAS["trade"].encoder(header)(print_)
+    assert print_.exchange_time is not None
+    assert timestamp_ms(value, nullable=False) == print_.exchange_time // 1000
+
+
+@given(st.binary(max_size=30))
+def test_bytes_without_a_time_are_no_error(value: bytes) -> None:
+    assert isinstance(timestamp_ms(value, nullable=True), int)
+    assert timestamp_ms(b"\x01", nullable=True) == UNKNOWN_TIME
+
+
+def test_losses_are_told_once_per_kind_and_instrument() -> None:
+    losses = Losses()
+    for moment in (5, 3, 9):
+        losses.add("trade", origin(), Micros(moment))
+    losses.add("ticker", origin(), Micros(4))
+    trades, tickers = losses.announcements(Micros(10), "the spool was full")
+    assert (trades.count, trades.from_time, trades.to_time) == (3, 5, 9)
+    assert trades.reason == "3 trade records refused: the spool was full"
+    assert tickers.count == 1
+    assert losses.announcements(Micros(11), "") == []
