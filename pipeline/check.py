@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from functools import partial
+from operator import eq
 from random import Random
 from typing import Any
 
@@ -43,10 +43,11 @@ async def run(config: Config, *, as_json: bool, connect: bool) -> int:
     report: dict[str, Any] = {"venues": {}, "kafka": _kafka(config), "limits": _limits(config), "checks": []}
     for name, settings in config.venues.items():
         venue = VENUES[name]
-        catalogue: Catalogue = _placeholders(venue, settings)
-        if connect:
-            catalogue = await _try_rest(venue, settings, report["checks"]) or catalogue
-        plan = make_plan(name, venue, settings, catalogue)
+        catalogue = await _try_rest(venue, settings, report["checks"]) if connect else None
+        if catalogue is not None:
+            plan = make_plan(name, venue, settings, catalogue)
+        else:
+            plan = make_plan(name, venue, settings, _placeholders(venue, settings), matches=eq)
         report["venues"][name] = _venue(venue, settings, plan)
         if connect:
             await _try_handshake(venue, settings, plan, report["checks"])
@@ -71,13 +72,7 @@ def _placeholders(venue: Venue, settings: VenueSettings) -> Catalogue:
                 entries[market, name] = Instrument(
                     origin, None, Micros(0), None, "unknown", "", True, base, None, None, BASE, underlying=name
                 )
-    return {key: entry for key, entry in entries.items() if not _is_covered(key, entries)}
-
-
-def _is_covered(key: tuple[str, str], entries: Catalogue) -> bool:
-    """Whether another pattern of the market says the same and more."""
-    market, name = key
-    return any(other != name and other_market == market and fnmatchcase(name, other) for other_market, other in entries)
+    return entries
 
 
 def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import attrs
@@ -11,6 +11,10 @@ from pipeline.exchanges.venue import Catalogue, ChannelSpec, EndpointLimits, Hos
 from pipeline.feeds.settings import BookSettings, ChannelSettings, VenueSettings
 from pipeline.feeds.specs import channel_specs
 from pipeline.model.events import Instrument
+
+
+Matches = Callable[[str, str], bool]
+"""Whether an instrument (first) is meant by a configured name or pattern (second)."""
 
 
 @attrs.frozen
@@ -74,14 +78,19 @@ def catalogue_markets(venue: Venue, settings: VenueSettings) -> list[str]:
 
 
 def make_plan(
-    name: str, venue: Venue, settings: VenueSettings, catalogue: Catalogue, before: Sequence[ConnectionPlan] = ()
+    name: str,
+    venue: Venue,
+    settings: VenueSettings,
+    catalogue: Catalogue,
+    before: Sequence[ConnectionPlan] = (),
+    matches: Matches = fnmatchcase,
 ) -> VenuePlan:
     """The plan for the present catalogue.
 
     What is subscribed already stays on its connection; new topics fill free places before they open new
     connections; a connection that has lost all its topics is dropped. A topic wanted twice is subscribed once.
     """
-    wants, unmatched = _wants(venue, settings, catalogue)
+    wants, unmatched = _wants(venue, settings, catalogue, matches)
     wanted = {want.key: want for want in wants}
     drafts: dict[tuple[str, str], list[_Draft]] = {}
     for plan in before:
@@ -144,11 +153,13 @@ def _free_id(prefix: str, drafts: list[_Draft]) -> str:
     return next(f"{prefix}.{n}" for n in range(len(drafts) + 1) if f"{prefix}.{n}" not in used)
 
 
-def _wants(venue: Venue, settings: VenueSettings, catalogue: Catalogue) -> tuple[list[Want], list[str]]:
+def _wants(
+    venue: Venue, settings: VenueSettings, catalogue: Catalogue, matches: Matches
+) -> tuple[list[Want], list[str]]:
     wants: dict[tuple[str, str], Want] = {}
     unmatched: list[str] = []
     for spec, channel in channel_specs(settings):
-        instruments, missing = _matching(spec, venue.catalogue_markets(spec), catalogue)
+        instruments, missing = _matching(spec, venue.catalogue_markets(spec), catalogue, matches)
         unmatched.extend(f"{spec.market} {spec.channel} {pattern}" for pattern in missing)
         for subscription in venue.subscriptions(spec, instruments):
             want = Want(subscription, _group(subscription, channel), channel.book)
@@ -156,7 +167,9 @@ def _wants(venue: Venue, settings: VenueSettings, catalogue: Catalogue) -> tuple
     return list(wants.values()), unmatched
 
 
-def _matching(spec: ChannelSpec, markets: Iterable[str], catalogue: Catalogue) -> tuple[list[Instrument], list[str]]:
+def _matching(
+    spec: ChannelSpec, markets: Iterable[str], catalogue: Catalogue, matches: Matches
+) -> tuple[list[Instrument], list[str]]:
     markets = set(markets)
     if not markets:
         return [], []
@@ -167,7 +180,7 @@ def _matching(spec: ChannelSpec, markets: Iterable[str], catalogue: Catalogue) -
     chosen: dict[str, Instrument] = {}
     missing: list[str] = []
     for pattern in spec.instruments:
-        found = [i for i in tradable if fnmatchcase(str(i.origin.instrument), pattern)]
+        found = [i for i in tradable if matches(str(i.origin.instrument), pattern)]
         if not found:
             missing.append(pattern)
         chosen.update((str(i.origin.instrument), i) for i in found)
