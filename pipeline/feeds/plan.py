@@ -12,7 +12,6 @@ from pipeline.feeds.settings import BookSettings, ChannelSettings, VenueSettings
 from pipeline.feeds.specs import channel_specs
 from pipeline.model.events import Instrument
 
-
 Matches = Callable[[str, str], bool]
 """Whether an instrument (first) is meant by a configured name or pattern (second)."""
 
