@@ -17,7 +17,7 @@ from pipeline.config import Config
 from pipeline.exchanges import VENUES
 from pipeline.feeds.intake import Intake
 from pipeline.feeds.link import OpenWebSocket, Surroundings
-from pipeline.model.errors import PipelineError
+from pipeline.model.errors import ConfigError, PipelineError
 from pipeline.model.stats import VenueStats
 from pipeline.observe.http import Pages, serve_http
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
@@ -165,6 +165,8 @@ async def run(config: Config) -> int:
             nursery.start_soon(stop_on_signals, service)
             await service.run()
             nursery.cancel_scope.cancel()
+    except* ConfigError:
+        raise
     except* PipelineError as group:
         for error in leaves(group):
             log.error("service_failed", text=str(error))
