@@ -60,7 +60,7 @@ class BybitDialect:
         """Answers one request."""
         try:
             request = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             request = None
         match request:
             case {"op": "ping"}:
@@ -97,7 +97,7 @@ class BybitDialect:
             connection.endpoint in ("private", "trade")
             and account is not None
             and expires > self.floor.clock.now_ms()
-            and hmac.compare_digest(_signature(account.secret, expires), signature)
+            and hmac.compare_digest(_signature(account.secret, expires).encode(), signature.encode())
             and not self.toggles.refuses_login()
         )
         if good:

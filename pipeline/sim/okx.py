@@ -44,6 +44,7 @@ PUBLIC = frozenset(
 LOGIN_BOOKS = frozenset({"books-l2-tbt", "books50-l2-tbt"})
 COUNTED = frozenset({"orders", "account", "positions", "balance_and_position", "liquidation-warning", "account-greeks"})
 """Private channels whose subscriptions are counted per account."""
+PRIVATE = COUNTED | {"fills"}
 
 _encode = msgspec.json.Encoder().encode
 _ELSEWHERE = (
@@ -97,7 +98,7 @@ class OkxDialect:
             return
         try:
             request = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             request = None
         match request:
             case {"op": "subscribe" | "unsubscribe" | "login" as op, "args": args}:
@@ -154,7 +155,7 @@ class OkxDialect:
             return "60006", "Timestamp request expired"
         if arg.get("passphrase") != account.passphrase:
             return "60024", "Wrong passphrase"
-        if not hmac.compare_digest(_signature(account.secret, timestamp), str(arg.get("sign", ""))):
+        if not hmac.compare_digest(_signature(account.secret, timestamp).encode(), str(arg.get("sign")).encode()):
             return "60007", "Invalid sign"
         return None
 
@@ -169,7 +170,7 @@ class OkxDialect:
         answer = {**echo, "event": request["op"], "arg": arg, "connId": connection.id}
         self.toggles.acknowledge(connection, _encode(answer))
         if connection.endpoint == "private":
-            if subscribe and arg["channel"] in COUNTED:
+            if subscribe and str(arg.get("channel")) in COUNTED:
                 count = {"event": "channel-conn-count", "channel": arg["channel"], "connCount": "1"}
                 self.toggles.acknowledge(connection, _encode({**count, "connId": connection.id}))
         elif not subscribe:
@@ -183,7 +184,9 @@ class OkxDialect:
         if "uly" in arg:
             return "64000", "Subscription parameter uly is unavailable anymore. Please replace uly with instFamily."
         if connection.endpoint == "private":
-            return None if connection.account is not None else ("60011", "Please log in")
+            if connection.account is None:
+                return "60011", "Please log in"
+            return None if channel in PRIVATE else ("60018", _ELSEWHERE.format(channel, arg.get("instId", "")))
         if channel in LOGIN_BOOKS and connection.endpoint == "public":
             return ("60011", "Please log in") if connection.account is None else (
                 "64003", "Your trading fee tier doesn't meet the requirement to access this channel"

@@ -12,7 +12,8 @@ from pipeline.sim.wire import Connection, Message
 class Toggles:
     """Armed by faults, consulted by the venue's dialect and the server."""
 
-    nursery: trio.Nursery
+    nursery: trio.Nursery = attrs.field(init=False)
+    """Runs what is late; set when the venue starts."""
     refused_logins: int = 0
     refused_upgrades: int = 0
     upgrade_status: int = 503

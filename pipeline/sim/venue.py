@@ -140,7 +140,7 @@ class SimulatedVenue:
             stream=handover.stream,
             websocket=handover.websocket,
             outbox_bytes=self.limits.outbox_bytes,
-            frames_per_send=self.limits.frames_per_send,
+            frames_per_send=self.limits.frames_per_send or (64 if self.tls is None else 1),
             request_bytes=self.limits.request_bytes,
             on_sent=self._sent,
             on_overflow=self.dialect.cut_slow,
@@ -220,20 +220,22 @@ async def open_venue(
     listings = market.instruments
     if listings is None:
         listings = bybit_defaults() if name == "bybit" else okx_defaults()
+    clock = SimulatedClock() if start_us is None else SimulatedClock(start_us)
+    floor = Floor(
+        clock, Market(market, {(each.market, each.symbol): each for each in listings}), SentRecord(keep, journal)
+    )
+    toggles = Toggles()
+    make = bybit.BybitDialect if name == "bybit" else okx.OkxDialect
+    dialect: Dialect = make(floor, toggles, tuple(accounts), limits)
+    player = None
+    if replay is not None:
+        player = Replay(floor, dialect, replay, read_recording(replay.files, dialect))
+    floor.source = player or Generator(floor, dialect.stream)
+    venue = SimulatedVenue(name, floor, dialect, limits, toggles, tls, player, host, port)
+    listeners = await trio.open_tcp_listeners(port, host=host) if listen else []
     async with trio.open_nursery() as nursery:
-        clock = SimulatedClock() if start_us is None else SimulatedClock(start_us)
-        book = Market(market, {(each.market, each.symbol): each for each in listings})
-        floor = Floor(clock, book, SentRecord(keep, journal))
-        toggles = Toggles(nursery)
-        make = bybit.BybitDialect if name == "bybit" else okx.OkxDialect
-        dialect: Dialect = make(floor, toggles, tuple(accounts), limits)
-        player = None
-        if replay is not None:
-            player = Replay(floor, dialect, replay, read_recording(replay.files, dialect))
-        floor.source = player or Generator(floor, dialect.stream)
-        venue = SimulatedVenue(name, floor, dialect, limits, toggles, tls, player, host, port)
-        if listen:
-            listeners = await trio.open_tcp_listeners(port, host=host)
+        toggles.nursery = nursery
+        if listeners:
             venue.port = listeners[0].socket.getsockname()[1]
             nursery.start_soon(trio.serve_listeners, venue.serve, listeners)
         nursery.start_soon(floor.source.run)

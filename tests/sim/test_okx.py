@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected
+
+from pipeline.model.rate import Rate
+from pipeline.sim.listing import many
+from pipeline.sim.okx import LIMITS
+from pipeline.sim.okx_streams import bar_open
+from pipeline.sim.settings import Account, MarketSettings
+from pipeline.sim.venue import SimulatedVenue, open_venue
+from tests.sim.clients import Book, Client, connect, connect_in_memory, sample, true_book
+
+FAST = MarketSettings(seed=3, rate=200, levels=80)
+SLOW = MarketSettings(rate=0.001)
+ACCOUNT = Account("a-key", "22582BD0CFF14C41EDBF1AB98506286D", "a-phrase")
+SWAP = "BTC-USDT-SWAP"
+
+
+@asynccontextmanager
+async def in_memory(endpoint: str, **options: Any) -> AsyncIterator[tuple[SimulatedVenue, Client]]:
+    async with (
+        open_venue("okx", listen=False, **options) as venue,
+        connect_in_memory(venue, f"/ws/v5/{endpoint}") as client,
+    ):
+        yield venue, client
+
+
+def subscribe(channel: str, target: str = SWAP, op: str = "subscribe", **more: str) -> dict[str, Any]:
+    key = "instType" if channel == "instruments" else "instId"
+    return {"op": op, "args": [{"channel": channel, key: target}], **more}
+
+
+async def test_every_arg_is_acknowledged(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=SLOW) as (venue, client):
+        args = [{"channel": "tickers", "instId": SWAP}, {"channel": "books", "instId": "BTC-USDT"}]
+        first = await client.ask({"id": "1512", "op": "subscribe", "args": args})
+        second = (await client.hear_until(lambda message: "event" in message))[-1]
+        expected = sample("okx", "control.subscribe.ack.observed.jsonl", 1)
+        assert first.keys() == second.keys() == expected.keys() | {"id"}
+        assert [first["arg"], second["arg"]] == args
+        assert first["connId"] == second["connId"] == venue.connections[0].id
+        gone = await client.ask({"op": "unsubscribe", "args": args[:1]})
+        assert gone.keys() == sample("okx", "control.unsubscribe.ack.jsonl").keys()
+        assert venue.subscriptions() == 1
+        assert (await client.ask({"op": "subscribe", "args": args[1:]}))["event"] == "subscribe"
+        assert venue.subscriptions() == 1, "subscribing twice makes no second stream"
+
+
+async def test_ping_is_text(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=SLOW) as (_venue, client):
+        await client.say("ping")
+        assert await client.text() == "pong"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "request_", "code"),
+    [
+        ("public", "no json", "60012"),
+        ("public", '{"op":"subscribe","argss":[]}', "60012"),
+        ("public", '{"op":"subscrib","args":[]}', "60019"),
+        ("public", '{"op":"subscribe","args":"x"}', "60013"),
+        ("public", subscribe("index-tickers", "NEAR-USDT-SWAP"), "60018"),
+        ("public", subscribe("books", "NO-SUCH"), "60018"),
+        ("public", subscribe("funding-rate", "BTC-USDT"), "60018"),
+        ("public", subscribe("candle1m"), "64001"),
+        ("public", subscribe("books-l2-tbt"), "60011"),
+        ("public", {"op": "subscribe", "args": [{"channel": "instruments", "uly": "BTC-USD"}]}, "64000"),
+        ("business", subscribe("tickers"), "64002"),
+        ("business", subscribe("candle7m"), "60018"),
+        ("private", subscribe("account"), "60011"),
+        ("public", {"op": "subscribe", "args": [{"channel": ["x"], "instId": None}]}, "60018"),
+        ("public", {"op": "subscribe", "args": [{}]}, "60018"),
+        ("public", {"op": "subscribe", "args": [1]}, "60013"),
+        ("public", "[" * 60_000, "60012"),
+    ],
+)
+async def test_errors_have_their_codes(
+    endpoint: str, request_: dict[str, Any] | str, code: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with in_memory(endpoint, market=SLOW) as (venue, client):
+        await client.say(request_)
+        got = await client.hear()
+        assert got.keys() == sample("okx", "control.error.observed.jsonl").keys()
+        assert (got["event"], got["code"]) == ("error", code)
+        assert venue.subscriptions() == 0
+        if isinstance(request_, dict):
+            assert (await client.ask({"id": "x1", **request_}))["id"] == "x1"
+
+
+async def test_the_text_of_an_unknown_channel_names_it(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=SLOW) as (_venue, client):
+        got = await client.ask(subscribe("index-tickers", "NEAR-USDT-SWAP"))
+        assert got["msg"] == sample("okx", "control.error.observed.jsonl", 1)["msg"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "channel", "target", "name"),
+    [
+        ("public", "books", SWAP, "public.books.sequence.constructed.jsonl"),
+        ("public", "books5", SWAP, "public.books5.jsonl"),
+        ("public", "bbo-tbt", SWAP, "public.bbo-tbt.jsonl"),
+        ("public", "trades", SWAP, "public.trades.jsonl"),
+        ("business", "trades-all", SWAP, "business.trades-all.jsonl"),
+        ("public", "tickers", "BTC-USDT", "recording2026.tickers.jsonl:1"),
+        ("business", "candle1m", SWAP, "recording2026.candle1m.jsonl"),
+        ("public", "mark-price", "BTC-USDT", "public.mark-price.jsonl"),
+        ("public", "index-tickers", "BTC-USD", "public.index-tickers.constructed.jsonl"),
+        ("public", "funding-rate", SWAP, "public.funding-rate.constructed.jsonl"),
+        ("public", "open-interest", SWAP, "public.open-interest.constructed.jsonl"),
+    ],
+)
+async def test_data_has_the_fields_of_the_samples(
+    endpoint: str, channel: str, target: str, name: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    file, _, line = name.partition(":")
+    expected = sample("okx", file, int(line or 0))
+    async with in_memory(endpoint, market=FAST) as (_venue, client):
+        await client.say(subscribe(channel, target))
+        got = (await client.hear_until(lambda message: "data" in message))[-1]
+        assert got.keys() == expected.keys()
+        assert got["arg"] == {"channel": channel, "instId": target}
+        mine, theirs = got["data"][0], expected["data"][0]
+        if isinstance(theirs, list):
+            assert len(mine) == len(theirs)
+            assert all(isinstance(value, str) for value in mine)
+        else:
+            assert mine.keys() == theirs.keys()
+            assert {key: type(value) for key, value in mine.items()} == {
+                key: type(value) for key, value in theirs.items()
+            }
+        for row in mine.get("bids", []) if isinstance(mine, dict) else []:
+            assert len(row) == 4
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_books_follow_each_other_to_the_true_book(seed: int, autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=attrs.evolve(FAST, seed=seed)) as (venue, client):
+        await client.ask(subscribe("books"))
+        snapshot = await client.hear()
+        assert (snapshot["action"], snapshot["data"][0]["prevSeqId"]) == ("snapshot", -1)
+        book, last = Book(), snapshot["data"][0]["seqId"]
+        book.replace(snapshot["data"][0]["bids"], snapshot["data"][0]["asks"])
+        for _ in range(300):
+            message = await client.hear()
+            row = message["data"][0]
+            assert message["action"] == "update"
+            assert row["prevSeqId"] == last < row["seqId"]
+            last = row["seqId"]
+            book.change(row["bids"], row["asks"])
+            assert row["bids"] == sorted(row["bids"], key=lambda level: -Decimal(level[0]))
+            assert row["asks"] == sorted(row["asks"], key=lambda level: Decimal(level[0]))
+        assert (book.bids, book.asks) == true_book(venue, "SWAP", SWAP, 400)
+        await client.ask(subscribe("books", op="unsubscribe"))
+        await client.ask(subscribe("books"))
+        again, update = await client.hear(), await client.hear()
+        assert again["action"] == "snapshot"
+        assert again["data"][0]["seqId"] == update["data"][0]["prevSeqId"] >= last
+
+
+async def test_silent_books_are_confirmed_and_tops_repeated(autojump_clock: trio.testing.MockClock) -> None:
+    limits = attrs.evolve(LIMITS, idle=1000.0)
+    async with in_memory("public", market=SLOW, limits=limits) as (_venue, client):
+        await client.ask(subscribe("books"))
+        snapshot = (await client.hear())["data"][0]
+        began = trio.current_time()
+        confirmed = (await client.hear(within=100))["data"][0]
+        assert 60 <= trio.current_time() - began <= 61
+        assert confirmed["bids"] == confirmed["asks"] == []
+        assert confirmed["prevSeqId"] == confirmed["seqId"] == snapshot["seqId"]
+        await client.ask(subscribe("books", op="unsubscribe"))
+        await client.ask(subscribe("bbo-tbt"))
+        first, second = await client.hear(), await client.hear(within=100)
+        assert second["data"][0] | {"ts": ""} == first["data"][0] | {"ts": ""}
+
+
+async def test_trades_are_aggregates_of_single_trades(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        in_memory("public", market=FAST) as (venue, public),
+        connect_in_memory(venue, "/ws/v5/business") as business,
+    ):
+        await public.ask(subscribe("trades"))
+        await business.ask(subscribe("trades-all"))
+        singles: dict[int, dict[str, Any]] = {}
+        for _ in range(20):
+            row = (await public.hear())["data"][0]
+            numbers = range(int(row["tradeId"]) - int(row["count"]) + 1, int(row["tradeId"]) + 1)
+            while int(row["tradeId"]) not in singles:
+                single = (await business.hear())["data"][0]
+                singles[int(single["tradeId"])] = single
+            parts = [singles[number] for number in numbers]
+            assert sum(Decimal(part["sz"]) for part in parts) == Decimal(row["sz"])
+            assert {(part["px"], part["side"]) for part in parts} == {(row["px"], row["side"])}
+
+
+async def test_the_last_trade_comes_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=FAST) as (venue, client):
+        await client.ask(subscribe("trades"))
+        heard = [await client.hear() for _ in range(3)]
+        async with connect_in_memory(venue, "/ws/v5/public") as late:
+            await late.ask(subscribe("trades"))
+            cached = await late.hear()
+        later = [await client.hear() for _ in range(2)]
+        assert cached in [*heard, *later]
+
+
+async def test_candles_close_and_follow_each_other(autojump_clock: trio.testing.MockClock) -> None:
+    market = attrs.evolve(FAST, rate=5.0)
+    async with in_memory("business", market=market, start_us=1_800_000_030_000_000) as (_venue, client):
+        await client.ask(subscribe("candle1m"))
+        closed = [(await client.hear_until(lambda message: message["data"][0][8] == "1"))[-1] for _ in range(3)]
+        bars = [message["data"][0] for message in closed]
+        assert [int(bar[0]) for bar in bars] == [1_800_000_000_000 + minute * 60_000 for minute in range(3)]
+        assert [earlier[4] for earlier in bars[:-1]] == [later[1] for later in bars[1:]]
+
+
+def test_long_bars_open_by_the_clock_of_hong_kong() -> None:
+    noon = 1_800_014_400_000  # 2027-01-15 12:00 UTC
+    assert bar_open("1D", noon) == noon - 20 * 3_600_000
+    assert bar_open("1Dutc", noon) == noon - 12 * 3_600_000
+    assert bar_open("1H", noon) == noon
+
+
+def login(when: int, **changes: str) -> dict[str, Any]:
+    text = f"{when}GET/users/self/verify".encode()
+    sign = base64.b64encode(hmac.new(ACCOUNT.secret.encode(), text, hashlib.sha256).digest()).decode()
+    arg = {"apiKey": ACCOUNT.key, "passphrase": ACCOUNT.passphrase, "timestamp": str(when), "sign": sign}
+    return {"op": "login", "args": [arg | changes]}
+
+
+async def test_login(autojump_clock: trio.testing.MockClock) -> None:
+    now = 1_704_876_947
+    assert login(now)["args"][0]["sign"] == "5/36BgGV6m/6pmdc20zdqk0mzF5ZalmzzPD2fo3wavU="  # the reference's vector
+    async with in_memory("private", market=SLOW, accounts=[ACCOUNT], start_us=now * 10**6) as (venue, client):
+        for wrong, code in (
+            (login(now, apiKey="x"), "60032"),
+            (login(now, passphrase="x"), "60024"),
+            (login(now, sign="x"), "60007"),
+            (login(now, timestamp="x"), "60004"),
+            (login(now, sign="\u00fc"), "60007"),
+            (login(now - 31), "60006"),
+        ):
+            assert (await client.ask(wrong))["code"] == code
+        venue.fault("refuse_login")
+        assert (await client.ask(login(now)))["code"] == "60009"
+        got = await client.ask(login(now))
+        assert got.keys() == sample("okx", "control.login.ack.jsonl").keys()
+        assert (got["event"], got["code"]) == ("login", "0")
+        assert (await client.ask(login(now)))["code"] == "60031"
+        assert (await client.ask(subscribe("orders")))["event"] == "subscribe"
+        assert (await client.hear()).keys() == sample("okx", "control.channel-conn-count.jsonl").keys()
+
+
+async def test_idle_connections_are_closed_with_4004(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=SLOW) as (_venue, client):
+        await trio.sleep(29)
+        await client.say("ping")
+        await client.text()
+        began = trio.current_time()
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.websocket.get_message()
+        assert 30 <= trio.current_time() - began <= 31
+        assert caught.value.reason is not None
+        assert (caught.value.reason.code, caught.value.reason.reason) == (4004, "No data received in 30s")
+
+
+async def test_requests_are_limited_per_connection(autojump_clock: trio.testing.MockClock) -> None:
+    limits = attrs.evolve(LIMITS, requests=Rate(2, 3600.0))
+    async with in_memory("public", market=SLOW, limits=limits) as (venue, client):
+        answers = [await client.ask(subscribe("instruments", "SPOT")) for _ in range(3)]
+        assert [answer.get("code") for answer in answers] == [None, None, "60014"]
+        async with connect_in_memory(venue, "/ws/v5/public") as other:
+            assert (await other.ask(subscribe("instruments", "SPOT")))["event"] == "subscribe"
+
+
+async def test_a_request_beyond_64_kb_closes_with_1009(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=SLOW) as (_venue, client):
+        await client.say("x" * 65_537)
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.websocket.get_message()
+        assert caught.value.reason is not None
+        assert caught.value.reason.code == 1009
+
+
+async def test_three_connections_a_second() -> None:
+    async with open_venue("okx", market=SLOW) as venue:
+        for _ in range(3):
+            async with connect(venue, "/ws/v5/public"):
+                pass
+        with pytest.raises(ConnectionRejected) as caught:
+            async with connect(venue, "/ws/v5/business"):
+                pass
+        assert caught.value.status_code == 429
+
+
+async def test_rest() -> None:
+    async with open_venue("okx", market=SLOW) as venue, httpx.AsyncClient(base_url=venue.rest_url) as http:
+
+        async def get(path: str, **query: str) -> dict[str, Any]:
+            answer: dict[str, Any] = (await http.get(f"/api/v5{path}", params=query)).json()
+            return answer
+
+        for kind in ("SPOT", "SWAP", "FUTURES"):
+            got = await get("/public/instruments", instType=kind)
+            assert {row["instType"] for row in got["data"]} == {kind}
+            assert got["data"][0].keys() == sample("okx", "rest.instruments.constructed.jsonl")["data"][0].keys()
+        assert (await get("/public/instruments", instType="OPTION"))["code"] == "50014"
+        families = (await get("/public/underlying", instType="OPTION"))["data"][0]
+        assert families == ["BTC-USD", "ETH-USD"]
+        options = [await get("/public/instruments", instType="OPTION", instFamily=family) for family in families]
+        assert [{row["uly"] for row in got["data"]} for got in options] == [{"BTC-USD"}, {"ETH-USD"}]
+        assert (await get("/public/time")).keys() == sample("okx", "rest.time.jsonl").keys()
+        tickers = await get("/market/index-tickers", quoteCcy="USD")
+        assert {row["instId"] for row in tickers["data"]} == {"BTC-USD", "ETH-USD", "SOL-USD"}
+        assert tickers["data"][0].keys() == sample("okx", "rest.index-tickers.jsonl")["data"][0].keys()
+        got = (await get("/market/books", instId=SWAP, sz="30"))["data"][0]
+        assert got.keys() == sample("okx", "rest.books.jsonl")["data"][0].keys()
+        book = Book()
+        book.replace(got["bids"], got["asks"])
+        assert (book.bids, book.asks) == true_book(venue, "SWAP", SWAP, 30)
+        assert (await get("/market/books", instId="NO"))["code"] == "51001"
+
+
+async def test_listing_and_delisting_is_told_on_the_instruments_channel(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with in_memory("public", market=SLOW) as (venue, client):
+        await client.ask(subscribe("instruments", "SWAP"))
+        listing = many("okx", 4)[3]
+        venue.list_instrument(listing)
+        got = await client.hear()
+        assert got["arg"] == {"channel": "instruments", "instType": "SWAP"}
+        assert got["data"][0].keys() == sample("okx", "public.instruments.constructed.jsonl")["data"][0].keys()
+        assert (got["data"][0]["instId"], got["data"][0]["state"]) == (listing.symbol, "live")
+        assert (await client.ask(subscribe("tickers", listing.symbol)))["event"] == "subscribe"
+        venue.delist("SWAP", listing.symbol)
+        row = (await client.hear_until(lambda message: message["arg"]["channel"] == "instruments"))[-1]["data"][0]
+        assert (row["instId"], row["state"]) == (listing.symbol, "expired")
