@@ -46,8 +46,8 @@ class Service:
     open_websocket: OpenWebSocket = connect
     sink: Sink | None = attrs.field(default=None, init=False)
     intakes: dict[str, Intake] = attrs.field(factory=dict, init=False)
-    addresses: list[str] = attrs.field(factory=list, init=False)
-    """Where HTTP is served."""
+    address: str = attrs.field(default="", init=False)
+    """Where HTTP is served; empty if it is not."""
     _started: int = attrs.field(default=0, init=False)
     _stopping: bool = attrs.field(default=False, init=False)
     _whole: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -60,8 +60,8 @@ class Service:
             self._whole = whole.cancel_scope
             if self.config.http.enabled:
                 pages = Pages(render(self._collectors()), self.status, self.not_ready)
-                self.addresses = await whole.start(serve_http, self.config.http, pages)
-                log.info("http_listening", addresses=self.addresses)
+                self.address = await whole.start(serve_http, self.config.http, pages)
+                log.info("http_listening", address=self.address)
             async with open_sink(self.config.kafka) as sink:
                 self.sink = sink
                 if self._stopping:

@@ -192,7 +192,7 @@ async def run(arguments: argparse.Namespace) -> int:
 async def _watch(service: Service, config: Config) -> None:
     assert service.sink is not None
     [kafka] = await service.sink.bootstrap_servers()
-    board = Board(kafka, service.addresses[0])
+    board = Board(kafka, service.address)
     console = Console(soft_wrap=True)
     try:
         async with trio.open_nursery() as nursery:

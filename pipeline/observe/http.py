@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -12,6 +14,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 from hypercorn.typing import ASGIFramework
 
+from pipeline.model.errors import Refused
 from pipeline.observe.metrics import CONTENT_TYPE
 from pipeline.observe.settings import HttpSettings
 
@@ -29,17 +32,29 @@ class Pages:
 
 
 async def serve_http(
-    settings: HttpSettings, pages: Pages, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
+    settings: HttpSettings, pages: Pages, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve until cancelled; `task_status` is told the addresses. Raises `OSError` if the port is taken."""
+    """Serve until cancelled; `task_status` is told the address. Raises `Refused` if it cannot be had."""
+    listener = _listen(settings)
+    host, port = listener.getsockname()[:2]
     config = Config()
-    config.bind = [f"{settings.host}:{settings.port}"]
+    config.bind = [f"fd://{listener.detach()}"]
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False
     config.graceful_timeout = 1.0
     config.shutdown_timeout = 2.0
-    await serve(_app(pages), config, shutdown_trigger=trio.sleep_forever, task_status=task_status)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve, _app(pages), config, shutdown_trigger=trio.sleep_forever))
+        task_status.started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+
+def _listen(settings: HttpSettings) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
+    except OSError as error:
+        raise Refused(f"http: {settings.host} port {settings.port}: {error.strerror}") from None
 
 
 def _app(pages: Pages) -> ASGIFramework:

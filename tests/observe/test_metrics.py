@@ -1,0 +1,62 @@
+"""Metrics are what the counters say, under names that Prometheus takes."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.model.stats import ConnectionStats, VenueStats
+from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
+
+
+def parsed(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def test_connections_are_labelled_by_venue_and_identifier() -> None:
+    stats = ConnectionStats("toy.book.0", "toy", "book", "spot", "ws://toy", state="live", generation=3)
+    stats.messages, stats.gaps, stats.exchange_lag = 7, 2, 1_500_000
+    stats.reconnects["HeartbeatLost"] = 2
+    venue = VenueStats("toy", state="running", instruments=5, connections={"toy.book.0": stats})
+    metrics = parsed(render([FeedCollector(lambda: [venue])])())
+    where = (("connection", "toy.book.0"), ("venue", "toy"))
+    assert metrics["pipeline_messages_total", where] == 7
+    assert metrics["pipeline_book_gaps_total", where] == 2
+    assert metrics["pipeline_exchange_lag_seconds", where] == 1.5
+    assert metrics["pipeline_connection_live", where] == 1
+    assert metrics["pipeline_reconnects_total", (("cause", "HeartbeatLost"), *where)] == 2
+    assert metrics["pipeline_instruments", (("venue", "toy"),)] == 5
+    assert metrics["pipeline_venue_refused", (("venue", "toy"),)] == 0
+
+
+def test_a_connection_that_is_not_subscribed_is_not_live() -> None:
+    stats = ConnectionStats("a", "toy", "book", "spot", "ws://toy", state="retrying")
+    venue = VenueStats("toy", state="refused", connections={"a": stats})
+    metrics = parsed(render([FeedCollector(lambda: [venue])])())
+    assert metrics["pipeline_connection_live", (("connection", "a"), ("venue", "toy"))] == 0
+    assert metrics["pipeline_venue_refused", (("venue", "toy"),)] == 1
+
+
+def test_values_are_read_at_each_scrape() -> None:
+    numbers = [("pipeline_things", "Things.", "counter", 1.0)]
+    page = render([Numbers(lambda: numbers)])
+    assert parsed(page())["pipeline_things_total", ()] == 1
+    numbers[0] = ("pipeline_things", "Things.", "counter", 4.0)
+    assert parsed(page())["pipeline_things_total", ()] == 4
+
+
+def test_a_distribution_is_cumulated() -> None:
+    page = render([Distribution("pipeline_wait_seconds", "Waiting.", (0.1, 1.0), lambda: ([2, 3, 1], 4.5))])
+    metrics = parsed(page())
+    assert metrics["pipeline_wait_seconds_bucket", (("le", "0.1"),)] == 2
+    assert metrics["pipeline_wait_seconds_bucket", (("le", "1.0"),)] == 5
+    assert metrics["pipeline_wait_seconds_bucket", (("le", "+Inf"),)] == 6
+    assert metrics["pipeline_wait_seconds_count", ()] == 6
+    assert metrics["pipeline_wait_seconds_sum", ()] == 4.5
+
+
+def test_the_process_tells_its_memory() -> None:
+    assert parsed(render([ProcessCollector()])())["process_resident_memory_bytes", ()] > 10_000_000
