@@ -113,7 +113,7 @@ class Service:
             "now": self.clock(),
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
-            "venues": {name: attrs.asdict(intake.stats) for name, intake in self.intakes.items()},
+            "venues": {name: attrs.asdict(intake.refreshed_stats()) for name, intake in self.intakes.items()},
             "sink": attrs.asdict(self.sink.stats()) if self.sink is not None else None,
         }
 
@@ -147,7 +147,7 @@ class Service:
         return latency.counts, latency.sum_s
 
     def _venue_stats(self) -> list[VenueStats]:
-        return [intake.stats for intake in self.intakes.values()]
+        return [intake.refreshed_stats() for intake in self.intakes.values()]
 
     def _sink_numbers(self) -> Iterable[tuple[str, str, str, float]]:
         return sink_numbers(self.sink.stats()) if self.sink is not None else ()

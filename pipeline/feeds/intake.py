@@ -34,12 +34,14 @@ def tls_context(settings: VenueSettings) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=ca_file) if ca_file is not None else None
 
 
-def rest_client(venue: Venue, settings: VenueSettings, random: Callable[[], float]) -> RestClient:
+def rest_client(
+    venue: Venue, settings: VenueSettings, random: Callable[[], float], limiter: Limiter | None = None
+) -> RestClient:
     """The venue's REST host within the venue's rate; an async context manager."""
     base = hosts(venue, settings)
     return RestClient(
         base.rest,
-        limiter=Limiter(venue.rest_requests),
+        limiter=limiter or Limiter(venue.rest_requests),
         random=random,
         limits=RestLimits(attempt=settings.timeouts.rest, hold_on_403=FORBIDDEN_PAUSE),
         tls=tls_context(settings),
@@ -75,22 +77,32 @@ class Intake:
     _links: dict[str, Link] = attrs.field(factory=dict, init=False)
     _scopes: dict[str, trio.CancelScope] = attrs.field(factory=dict, init=False)
     _plan: tuple[ConnectionPlan, ...] = attrs.field(default=(), init=False)
+    _connects: Limiter = attrs.field(init=False)
+    _requests: Limiter = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.stats = VenueStats(self.name)
+        self._connects = Limiter(self.venue.connects)
+        self._requests = Limiter(self.venue.rest_requests)
+
+    def refreshed_stats(self) -> VenueStats:
+        """The counters, with what is only looked up when somebody asks."""
+        self.stats.connect_waiting = self._connects.waiting
+        self.stats.connect_waited = self._connects.waited_s
+        self.stats.rest_waited = self._requests.waited_s
+        return self.stats
 
     async def run(self) -> None:
         """Run until cancelled. Raises only for bugs."""
-        async with rest_client(self.venue, self.settings, self.around.random) as rest:
+        async with rest_client(self.venue, self.settings, self.around.random, self._requests) as rest:
             await self.follow(rest, tls_context(self.settings))
 
     async def follow(self, listing: Listing, tls: ssl.SSLContext | None) -> None:
         """Keep connections as the listing wants them, until cancelled."""
-        connects = Limiter(self.venue.connects)
         async with trio.open_nursery() as nursery:
             while True:
                 if await self._refresh(listing):
-                    self._apply(nursery, connects, tls)
+                    self._apply(nursery, tls)
                 await trio.sleep(self._pause())
 
     @property
@@ -132,7 +144,7 @@ class Intake:
         doublings = min(self.stats.catalogue_failures, 16)
         return min(refresh, self.settings.reconnect.max, self.settings.reconnect.first * 2.0**doublings)
 
-    def _apply(self, nursery: trio.Nursery, connects: Limiter, tls: ssl.SSLContext | None) -> None:
+    def _apply(self, nursery: trio.Nursery, tls: ssl.SSLContext | None) -> None:
         plan = make_plan(self.name, self.venue, self.settings, self._instruments.entries, self._plan)
         self._note_unmatched(plan)
         self.stats.state = "running"
@@ -147,7 +159,7 @@ class Intake:
                 link.retarget(connection)
             if link is None or (link.stats.state == "refused" and self._has_news(link)):
                 link = Link(
-                    connection, self.venue, self.settings, self._instruments.entries, connects, tls, self.around
+                    connection, self.venue, self.settings, self._instruments.entries, self._connects, tls, self.around
                 )
                 self._links[name] = link
                 self.stats.connections[name] = link.stats

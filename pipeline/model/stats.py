@@ -55,6 +55,12 @@ class VenueStats:
     catalogue_reads: int = 0
     catalogue_failures: int = 0
     last_error: str = ""
+    connect_waiting: int = 0
+    """Connections that wait for their turn under the venue's rate of new connections."""
+    connect_waited: float = 0.0
+    """Seconds spent so, in total."""
+    rest_waited: float = 0.0
+    """Seconds that REST requests have waited for the venue's rate, in total."""
     unmatched: tuple[str, ...] = ()
     """Configured patterns that match nothing tradable."""
     connections: dict[str, ConnectionStats] = attrs.field(factory=dict)

@@ -78,12 +78,21 @@ class FeedCollector(Collector):
         reads = CounterMetricFamily("pipeline_catalogue_reads", "Readings of the catalogue.", labels=("venue",))
         failures = CounterMetricFamily("pipeline_catalogue_failures", "Failed readings.", labels=("venue",))
         refused = GaugeMetricFamily("pipeline_venue_refused", "1 if the venue was given up.", labels=("venue",))
+        waiting = GaugeMetricFamily(
+            "pipeline_connect_waiting", "Connections that wait for the rate.", labels=("venue",)
+        )
+        waited = CounterMetricFamily(
+            "pipeline_rate_limit_wait_seconds", "Time spent waiting for a venue's rates.", labels=("venue", "what")
+        )
         for venue in self._venues():
+            waiting.add_metric((venue.name,), venue.connect_waiting)
+            waited.add_metric((venue.name, "connect"), venue.connect_waited)
+            waited.add_metric((venue.name, "rest"), venue.rest_waited)
             known.add_metric((venue.name,), venue.instruments)
             reads.add_metric((venue.name,), venue.catalogue_reads)
             failures.add_metric((venue.name,), venue.catalogue_failures)
             refused.add_metric((venue.name,), float(venue.state == "refused"))
-        yield from (known, reads, failures, refused)
+        yield from (known, reads, failures, refused, waiting, waited)
 
 
 class ProcessCollector(Collector):
