@@ -8,7 +8,6 @@ an answer is matched by it, by the topics it names, or else by order: one connec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any
 
@@ -17,13 +16,13 @@ import msgspec
 
 from pipeline.exchanges.bybit import wire
 from pipeline.exchanges.bybit.errors import error_of, is_passing
-from pipeline.exchanges.ledger import SUBSCRIBE, UNSUBSCRIBE, Request, SubscriptionLedger
-from pipeline.exchanges.venue import EndpointLimits, Outcome, SessionTimes, Subscription
+from pipeline.exchanges.ledger import SUBSCRIBE, UNSUBSCRIBE, Request
+from pipeline.exchanges.session import SubscribingSession
 from pipeline.model.errors import HeartbeatLost
 
 
 @attrs.define(eq=False)
-class BybitSession:
+class BybitSession(SubscribingSession):
     """A `VenueSession` for a public endpoint: no socket, no clock, never reused.
 
     The venue drops connections without saying so. A connection on which neither data nor pong came during two
@@ -32,25 +31,9 @@ class BybitSession:
     """
 
     endpoint: str
-    subscriptions: Sequence[Subscription]
-    times: SessionTimes
-    limits: EndpointLimits
-    _ledger: SubscriptionLedger = attrs.field(init=False)
-    _outbox: list[str] = attrs.field(factory=list, init=False)
-    _notices: list[str] = attrs.field(factory=list, init=False)
-    _started: bool = attrs.field(default=False, init=False)
-    _now: float = attrs.field(default=-inf, init=False)
     _heard: float = attrs.field(default=inf, init=False)
     _ping_at: float = attrs.field(default=inf, init=False)
     _pings: int = attrs.field(default=0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._ledger = SubscriptionLedger(self.limits, self.times.acknowledge_within)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the connection is open and every request has been answered."""
-        return self._started and self._ledger.settled
 
     @property
     def silence_limit(self) -> float:
@@ -59,10 +42,9 @@ class BybitSession:
 
     def start(self, now: float) -> None:
         """The connection is open: queue the subscriptions and start to ping."""
-        self._started = True
         self._heard = now
         self._ping_at = now + self.times.ping_every
-        self.subscribe(self.subscriptions, now)
+        SubscribingSession.start(self, now)
 
     def receive(self, message: bytes, now: float) -> bool:
         """Take one message; True if the normalizer shall have it, be it to say why it cannot be read.
@@ -109,39 +91,8 @@ class BybitSession:
             self._ping_at = now + self.times.ping_every
         self._send_requests(now)
 
-    def data_to_send(self) -> list[str]:
-        """Messages to send now, each handed out once."""
-        out, self._outbox = self._outbox, []
-        return out
-
-    def subscribe(self, subscriptions: Iterable[Subscription], now: float) -> None:
-        """Add to the wanted subscriptions."""
-        self._ledger.want(subscriptions)
-        self._send_requests(now)
-
-    def unsubscribe(self, subscriptions: Iterable[Subscription], now: float) -> None:
-        """Remove from the wanted subscriptions."""
-        self._ledger.drop(subscriptions)
-        self._send_requests(now)
-
-    def resync(self, subscription: Subscription, now: float) -> None:
-        """Unsubscribe, and when that is answered subscribe again: the venue then sends a snapshot."""
-        self._ledger.resync(subscription)
-        self._send_requests(now)
-
-    def outcomes(self) -> list[Outcome]:
-        """Answers since the last call."""
-        return self._ledger.outcomes()
-
-    def notices(self) -> list[str]:
-        """Messages of no known form, shortened, each once."""
-        out, self._notices = self._notices, []
-        return out
-
-    def _send_requests(self, now: float) -> None:
-        self._now = now
-        while self._started and (request := self._ledger.next_request(now)) is not None:
-            self._outbox.append(_text({"req_id": request.id, "op": request.op, "args": list(request.waiting)}))
+    def _request(self, request: Request) -> str:
+        return _text({"req_id": request.id, "op": request.op, "args": list(request.waiting)})
 
     def _answer(self, plain: dict[str, Any], now: float) -> bool:
         """Whether the message was of a known form and the answer to something."""
@@ -198,7 +149,7 @@ class BybitSession:
         return request is not None and self._ledger.acknowledged(request.op, topic)
 
     def _notice(self, message: bytes) -> None:
-        self._notices.append(f"bybit {self.endpoint}: {message[:300].decode('utf-8', 'replace')}")
+        self._note(f"bybit {self.endpoint}: {message[:300].decode('utf-8', 'replace')}")
 
 
 def _topics(value: object) -> list[str]:

@@ -156,7 +156,7 @@ class Bybit:
 
     def session(self, endpoint: str, subscriptions: Sequence[Subscription], times: SessionTimes) -> BybitSession:
         """A session for one connection."""
-        return BybitSession(endpoint, tuple(subscriptions), times, _limits(endpoint))
+        return BybitSession(tuple(subscriptions), times, _limits(endpoint), endpoint)
 
     def normalizer(
         self, stream: str, connection: str, catalogue: Catalogue, resume: dict[str, int] | None = None

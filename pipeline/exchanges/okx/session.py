@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from math import inf
 from typing import Any
 
 import attrs
 import msgspec
 
-from pipeline.exchanges.ledger import UNSUBSCRIBE, Request, SubscriptionLedger
+from pipeline.exchanges.ledger import UNSUBSCRIBE, Request
 from pipeline.exchanges.okx.topics import read_arg, topic_of
 from pipeline.exchanges.okx.wire import UNREADABLE
-from pipeline.exchanges.venue import EndpointLimits, Outcome, SessionTimes, Subscription
+from pipeline.exchanges.session import SubscribingSession
 from pipeline.model.errors import HeartbeatLost, Refused
 
 PING, PONG = "ping", b"pong"
@@ -27,40 +26,20 @@ _REFUSED_LOGIN = frozenset({"60005", "60007", "60009", "60024", "60032"})
 # Too many requests, internal errors of the venue: ask again later.
 _PASSING = frozenset({"60014", "60023", "63999", "64007"})
 _NAMED = re.compile(r"channel:\s*([\w-]+)(?:,\s*inst(?:Id|Family|Type):\s*([\w-]+))?")
-MAX_NOTICES = 100
 _NOTICE_CHARACTERS = 200
 
 
 @attrs.define(eq=False)
-class OkxPublicSession:
+class OkxPublicSession(SubscribingSession):
     """One connection to /ws/v5/public or /ws/v5/business."""
 
-    subscriptions: tuple[Subscription, ...]
-    times: SessionTimes
-    limits: EndpointLimits
-    _ledger: SubscriptionLedger = attrs.field(init=False)
-    _outbox: list[str] = attrs.field(factory=list, init=False)
-    _notices: list[str] = attrs.field(factory=list, init=False)
-    _started: bool = attrs.field(default=False, init=False)
-    _now: float = attrs.field(default=0.0, init=False)
-    _ping_every: float = attrs.field(init=False)
     _ping_at: float = attrs.field(default=inf, init=False)
     _pong_by: float = attrs.field(default=inf, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self._ledger = SubscriptionLedger(self.limits, self.times.acknowledge_within)
-        self._ping_every = self.times.ping_every
-
-    @property
-    def ready(self) -> bool:
-        """Whether every request has been answered."""
-        return self._started and self._ledger.settled
-
     def start(self, now: float) -> None:
         """The connection is open: subscribe."""
-        self._started = True
-        self._ping_at = now + self._ping_every
-        self.subscribe(self.subscriptions, now)
+        self._ping_at = now + self.times.ping_every
+        SubscribingSession.start(self, now)
 
     def receive(self, message: bytes, now: float) -> bool:
         """Take one message; True for data, and for what cannot be read, which the normalizer reports.
@@ -68,7 +47,7 @@ class OkxPublicSession:
         Raises `Refused` when the venue refuses a login; odd content raises nothing.
         """
         self._now = now
-        self._ping_at = now + self._ping_every
+        self._ping_at = now + self.times.ping_every
         self._pong_by = inf  # any frame answers a ping
         if message.startswith(_PUSH) and message.startswith(_AFTER_ARG, message.find(b"}", _ARG_AT) + 1):
             return True
@@ -83,7 +62,7 @@ class OkxPublicSession:
         if "event" not in fields:
             return ("arg" in fields and "data" in fields) or self._note_unknown(message)
         self._on_event(fields, message, now)
-        self._flush(now)
+        self._send_requests(now)
         return False
 
     def next_deadline(self) -> float:
@@ -101,42 +80,11 @@ class OkxPublicSession:
             self._outbox.append(PING)
             self._ping_at = inf  # the next frame sets it, or none comes and the connection ends
             self._pong_by = now + self.times.pong_within
-        self._flush(now)
+        self._send_requests(now)
 
-    def data_to_send(self) -> list[str]:
-        """Text messages to send now, each handed out once."""
-        out, self._outbox = self._outbox, []
-        return out
-
-    def subscribe(self, subscriptions: Iterable[Subscription], now: float) -> None:
-        """Add to the wanted subscriptions."""
-        self._ledger.want(subscriptions)
-        self._flush(now)
-
-    def unsubscribe(self, subscriptions: Iterable[Subscription], now: float) -> None:
-        """Remove from the wanted subscriptions."""
-        self._ledger.drop(subscriptions)
-        self._flush(now)
-
-    def resync(self, subscription: Subscription, now: float) -> None:
-        """Unsubscribe, and when that is acknowledged subscribe again: only so OKX sends a new snapshot."""
-        self._ledger.resync(subscription)
-        self._flush(now)
-
-    def outcomes(self) -> list[Outcome]:
-        """Answers since the last call, each handed out once."""
-        return self._ledger.outcomes()
-
-    def notices(self) -> list[str]:
-        """Announcements and messages of no known form since the last call."""
-        out, self._notices = self._notices, []
-        return out
-
-    def _flush(self, now: float) -> None:
-        self._now = now
-        while self._started and (request := self._ledger.next_request(now)) is not None:
-            args = ",".join(request.waiting)
-            self._outbox.append(f'{{"id":"{request.id}","op":"{request.op}","args":[{args}]}}')
+    def _request(self, request: Request) -> str:
+        args = ",".join(request.waiting)
+        return f'{{"id":"{request.id}","op":"{request.op}","args":[{args}]}}'
 
     def _on_event(self, fields: dict[str, Any], message: bytes, now: float) -> None:
         match fields["event"]:
@@ -209,7 +157,3 @@ class OkxPublicSession:
     def _note_unknown(self, message: bytes) -> bool:
         self._note(f"okx sent a message of no known form: {message[:_NOTICE_CHARACTERS].decode(errors='replace')}")
         return False
-
-    def _note(self, text: str) -> None:
-        if len(self._notices) < MAX_NOTICES:
-            self._notices.append(text[: 2 * _NOTICE_CHARACTERS])

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.exchanges.okx.session import MAX_NOTICES, OkxPublicSession
+from pipeline.exchanges.okx.session import OkxPublicSession
 from pipeline.exchanges.okx.topics import topic
 from pipeline.exchanges.okx.venue import LIMITS
+from pipeline.exchanges.session import MAX_NOTICES
 from pipeline.exchanges.venue import ChannelSpec, SessionTimes, Subscription
 from pipeline.model.errors import DeadlineMissed, HeartbeatLost, Refused
 from tests.exchanges.okx.samples import CATALOGUE, VENUE, sample
