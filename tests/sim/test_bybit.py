@@ -11,11 +11,12 @@ import attrs
 import httpx
 import pytest
 import trio
+import trio.testing
 from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from pipeline.model.rate import Rate
 from pipeline.sim.bybit import LIMITS
-from pipeline.sim.listing import many
+from pipeline.sim.listing import bybit_defaults, many
 from pipeline.sim.settings import Account, MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
 from tests.sim.clients import Book, Client, connect, connect_in_memory, sample, true_book
@@ -386,3 +387,13 @@ async def test_listing_and_delisting_while_running(autojump_clock: trio.testing.
         assert venue.sent.count(topic) <= sent + 1
         with pytest.raises(KeyError):
             venue.delist("linear", "C0003USDT")
+
+
+async def test_a_topic_over_many_instruments_sees_the_new_ones(autojump_clock: trio.testing.MockClock) -> None:
+    old, new = (each for each in bybit_defaults() if each.symbol.startswith("BTC-26MAR27-65000-"))
+    async with in_memory("option", market=attrs.evolve(FAST, instruments=(old,))) as (venue, client):
+        await client.ask({"op": "subscribe", "args": ["publicTrade.BTC"]})
+        assert {print_["s"] for print_ in (await client.hear())["data"]} == {old.symbol}
+        venue.list_instrument(new)
+        heard = await client.hear_until(lambda message: message["data"][0]["s"] == new.symbol)
+        assert heard[-1]["topic"] == "publicTrade.BTC"

@@ -9,7 +9,9 @@ import attrs
 import httpx
 import pytest
 import trio
+import wsproto.connection as ws
 from trio_websocket import ConnectionClosed, ConnectionRejected
+from wsproto.events import Ping, TextMessage
 
 from pipeline.sim import wire
 from pipeline.sim.faults import KINDS, Fault, from_mapping, parse
@@ -59,9 +61,11 @@ async def test_silence_keeps_the_socket_open_and_answers_nothing(autojump_clock:
         await client.ask({"op": "subscribe", "args": [BOOK]})
         assert venue.fault("silence") == 1
         await client.say({"op": "ping"})
+        sent = venue.sent.total
         with trio.move_on_after(60) as scope:
             await read_on(client)
         assert scope.cancelled_caught
+        assert venue.sent.total == sent
         with trio.move_on_after(60) as scope:
             await client.websocket.ping()
         assert scope.cancelled_caught
@@ -100,13 +104,21 @@ async def test_oversize_is_as_big_as_ordered() -> None:
 
 async def test_a_fragmented_message_is_whole_again() -> None:
     async with subscribed() as (venue, client):
-        update_id = (await client.hear())["data"]["u"]
         venue.fault("fragmented")
-        for _ in range(20):
-            message = await client.hear()
-            assert message["data"]["u"] == update_id + 1
-            update_id += 1
+        heard = [await client.text() for _ in range(20)]
         assert not venue.connections[0].fragment_next
+        assert heard == [message.decode() for message in venue.sent.messages(BOOK)[1:21]]
+
+
+def test_a_fragmented_message_has_three_parts_and_a_ping_between_them() -> None:
+    peer = ws.Connection(ws.ConnectionType.CLIENT)
+    payload = b'{"a":"many bytes"}'
+    peer.receive_data(wire.fragmented(payload))
+    events = list(peer.events())
+    assert [type(event) for event in events] == [TextMessage, TextMessage, Ping, TextMessage]
+    parts = [event for event in events if isinstance(event, TextMessage)]
+    assert [part.message_finished for part in parts] == [False, False, True]
+    assert "".join(part.data for part in parts) == payload.decode()
 
 
 async def test_gap_loses_as_many_messages_as_ordered_of_that_topic_only() -> None:

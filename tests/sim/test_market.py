@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.model.decimals import is_decimal
 from pipeline.sim.listing import Listing, bybit_defaults, many, named, okx_defaults
-from pipeline.sim.market import Engine, View
+from pipeline.sim.market import ASK, BID, Engine, Side, View
 
 BTC = next(listing for listing in bybit_defaults() if listing.symbol == "BTCUSDT" and listing.market == "linear")
 
@@ -25,6 +25,24 @@ def trace(seed: int, steps: int) -> list[object]:
 def test_the_same_seed_gives_the_same_market() -> None:
     assert trace(7, 300) == trace(7, 300)
     assert trace(7, 300) != trace(8, 300)
+
+
+@given(
+    direction=st.sampled_from([BID, ASK]),
+    changes=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1),
+    depth=st.integers(1, 10),
+)
+def test_a_side_is_a_sorted_dict(direction: int, changes: list[tuple[int, int]], depth: int) -> None:
+    side, model = Side(direction), {}
+    for price, lots in changes:
+        side.set(price, lots)
+        model[price] = lots
+    kept = sorted(((price, lots) for price, lots in model.items() if lots), reverse=direction == BID)
+    assert list(side.top(depth).items()) == kept[:depth]
+    assert len(side) == len(kept)
+    if kept:
+        assert (side.best, side.worst) == (kept[0][0], kept[-1][0])
+        assert side.behind(side.best, 1) == side.best + (1 if direction == ASK else -1)
 
 
 @settings(max_examples=25)
