@@ -29,6 +29,7 @@ class Backlog:
     _memory: list[Record] = attrs.field(factory=list, init=False)
     _memory_bytes: int = attrs.field(default=0, init=False)
     """Of the records in memory, those being written included."""
+    _taking: bool = attrs.field(default=False, init=False)
     _waiting: trio.Event = attrs.field(factory=trio.Event, init=False)
     _disk: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
@@ -39,8 +40,8 @@ class Backlog:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits; false while a write is under way."""
-        return not self._memory_bytes and not self.spool.unread_bytes
+        """Whether nothing waits; false while a write or a read is under way."""
+        return not self._memory_bytes and not self.spool.unread_bytes and not self._taking
 
     def fits(self, size: int, *, share: float = 1.0) -> bool:
         """Whether so many bytes more stay within this share of the bounds of memory and disk."""
@@ -86,11 +87,14 @@ class Backlog:
         """The oldest records; None if the disk has none: then `take_memory` has all there is, until the next await."""
         while True:
             async with self._disk:
+                self._taking = True
                 try:
                     chunk = await trio.to_thread.run_sync(self.spool.read, limit)
                     break
                 except OSError as error:
                     self._complain("spool_not_readable", error)
+                finally:
+                    self._taking = False
             await trio.sleep(_RETRY_S)
         if chunk is not None and not chunk.recovered:
             self.count -= len(chunk.records)

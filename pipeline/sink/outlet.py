@@ -7,6 +7,7 @@ writes (reports and states), and what the Trio thread does (send, and wait for r
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -162,7 +163,9 @@ class Outlet:
         """
         if self.outstanding:
             self.producer.purge(in_queue=True, in_flight=True)
-            self.producer.poll(_PURGE_WITHIN_S)
+        deadline = time.monotonic() + _PURGE_WITHIN_S
+        while self.outstanding and time.monotonic() < deadline:
+            self.producer.poll(_POLL_S)
         earlier = [failure for failure in self.failures if failure.code not in _PURGED]
         on_wire = [failure for failure in self.failures if failure.code == KafkaError._PURGE_INFLIGHT]
         in_queue = [failure for failure in self.failures if failure.code == KafkaError._PURGE_QUEUE]
@@ -215,8 +218,7 @@ class Outlet:
             self._refusal = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             if self.broker_up:
-                log.warning("kafka_down", reason=self._trouble or error.str(), effect="records go to the spool")
-            self.broker_up = False
+                self._down(self._trouble or error.str())
         elif error.str() != self._trouble:
             self._trouble = error.str()
             if error.code() in _NO_ENTRY:
@@ -226,6 +228,12 @@ class Outlet:
         self.gauges = read_statistics(text)
         if self.gauges.brokers_up and not self.broker_up:
             self._up()
+        elif self.broker_up and not self.gauges.brokers_up and self.outstanding:  # an idle connection may rest
+            self._down(self._trouble or "no broker is connected")
+
+    def _down(self, reason: str) -> None:
+        self.broker_up = False
+        log.warning("kafka_down", reason=reason, effect="records wait in the queue, then in the spool")
 
     def _up(self) -> None:
         self.broker_up = True

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import attrs
 import trio
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from fastavro import parse_schema
 
 from pipeline.avro.codec import Schemas
@@ -25,6 +26,12 @@ from pipeline.sink.topics import topic_name
 _WAIT_S = 0.02
 _BATCH = 500
 _ANSWER_WITHIN_S = 15.0
+_PAUSE_S = 0.1
+_NO_LEADER_YET = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 
 @attrs.frozen
@@ -166,7 +173,7 @@ def _assign(
             raise SinkFailed(f"no such topic: {', '.join(missing)}")
         partitions = [(topic, partition) for topic in topics for partition in known[topic].partitions]
         bounds = {
-            (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), _ANSWER_WITHIN_S)
+            (topic, partition): _bounds(consumer, TopicPartition(topic, partition))
             for topic, partition in partitions
             if until_end or not from_beginning
         }
@@ -179,6 +186,20 @@ def _assign(
     ]
     consumer.assign(starts)
     return {at: high for at, (low, high) in bounds.items() if high > low and from_beginning}
+
+
+def _bounds(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The lowest offset, and the one after the highest; a partition that was just created may have no leader yet."""
+    deadline = time.monotonic() + _ANSWER_WITHIN_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(partition, _ANSWER_WITHIN_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return low, high
 
 
 def _before_end(message: Message, ends: dict[tuple[str, int], int], *, until_end: bool) -> bool:

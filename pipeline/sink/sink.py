@@ -299,13 +299,16 @@ class Sink:
 
     async def delivered(self) -> None:
         """Wait until everything published so far is in Kafka."""
-        while True:
+        while self._holds_records:
             await self._emptied.wait()
             await self.outlet.settled()
             if self.outlet.failures:
                 self._spool_from_now()
-            elif self._direct:
-                return
+
+    @property
+    def _holds_records(self) -> bool:
+        on_their_way = self.outlet.outstanding or self.outlet.failures or self._delivery.pending
+        return bool(on_their_way) or not self.backlog.is_empty
 
     async def _keep_emptying(self) -> None:
         await self.ready.wait()
@@ -381,6 +384,8 @@ class Sink:
             ) from None
         finally:
             stats = self.stats()
+            if stats.in_flight:
+                log.error("records_stuck", count=stats.in_flight, effect="librdkafka did not give them back: lost")
             log.info(
                 "sink_closed",
                 published=stats.published,

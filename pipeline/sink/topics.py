@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Literal
@@ -31,6 +32,7 @@ _DEFAULTS = {
 }
 
 _TIMEOUT_S = 15.0
+_PAUSE_S = 0.1
 
 
 def group_of(kind: str) -> str:
@@ -105,14 +107,31 @@ def prepare_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicR
     plans = plan_topics(settings, kinds)
     admin = create_client(AdminClient, connection_config(settings), settings)
     try:
-        present = admin.list_topics(timeout=_TIMEOUT_S).topics
-        missing = [plan for plan in plans if plan.name not in present]
+        partitions = _partitions(admin)
+        missing = [plan for plan in plans if plan.name not in partitions]
         reports = _create(admin, missing) if settings.create_topics else [_absent(plan) for plan in missing]
-        known = [plan for plan in plans if plan.name in present]
-        partitions = {plan.name: len(present[plan.name].partitions) for plan in known}
+        settled = {report.topic for report in reports}
+        known = [plan for plan in plans if plan.name not in settled]
+        if any(plan.name not in partitions for plan in known):  # somebody else has just created them
+            partitions = _await_topics(admin, {plan.name for plan in known})
         return reports + _verify(admin, known, partitions, settings)
     except KafkaException as error:
         raise SinkFailed(f"cannot ask {_where(settings)} about topics: {error.args[0].str()}") from None
+
+
+def _partitions(admin: AdminClient) -> dict[str, int]:
+    topics = admin.list_topics(timeout=_TIMEOUT_S).topics
+    return {name: len(topic.partitions) for name, topic in topics.items() if topic.partitions}
+
+
+def _await_topics(admin: AdminClient, names: set[str]) -> dict[str, int]:
+    """The controller knows a new topic a moment before every broker does."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not names <= (partitions := _partitions(admin)).keys():
+        if time.monotonic() > deadline:
+            raise SinkFailed(f"topics exist and do not show up: {', '.join(sorted(names - partitions.keys()))}")
+        time.sleep(_PAUSE_S)
+    return partitions
 
 
 def _where(settings: KafkaSettings) -> str:
@@ -130,16 +149,18 @@ def _create(admin: AdminClient, plans: list[TopicPlan]) -> list[TopicReport]:
         NewTopic(plan.name, plan.partitions, plan.replication_factor or -1, config=dict(plan.config)) for plan in plans
     ]
     futures: dict[str, Future[None]] = admin.create_topics(wanted, request_timeout=_TIMEOUT_S)
-    return [_created(plan, futures[plan.name]) for plan in plans]
+    reports = (_created(plan, futures[plan.name]) for plan in plans)
+    return [report for report in reports if report is not None]
 
 
-def _created(plan: TopicPlan, future: Future[None]) -> TopicReport:
+def _created(plan: TopicPlan, future: Future[None]) -> TopicReport | None:
+    """None if the topic is there already: another instance was quicker, or the cluster slow to tell."""
     try:
         future.result(_TIMEOUT_S)
     except KafkaException as error:
         reason: KafkaError = error.args[0]
-        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another instance was quicker, with the same plan
-            return TopicReport(plan.name, "present")
+        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return None
         return TopicReport(plan.name, "missing", errors=(f"cannot be created: {reason.str()}",))
     return TopicReport(plan.name, "created")
 

@@ -8,14 +8,18 @@ import attrs
 import pytest
 import trio
 import trio.lowlevel
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
 from pipeline.model.errors import ConfigError
 from pipeline.model.events import Micros
 from pipeline.model.secret import Secret
+from pipeline.sink.errors import SinkFailed
 from pipeline.sink.opening import open_sink
+from pipeline.sink.reader import Decoder
 from pipeline.sink.settings import KafkaSettings, SpoolSettings, TopicSettings
-from pipeline.sink.topics import prepare_topics
+from pipeline.sink.sink import Sink
+from pipeline.sink.topics import prepare_topics, topic_name
 from tests.conftest import OwnBroker
 from tests.sink.traffic import (
     DEADLINE_S,
@@ -158,24 +162,62 @@ async def test_a_timestamp_that_the_broker_refuses_is_replaced(settings: KafkaSe
     assert sink.stats().balanced
 
 
+QUICK = {"topic.metadata.propagation.max.ms": 100, "topic.metadata.refresh.interval.ms": 200}
+
+
+async def _without_trade_topic(sink: Sink) -> None:
+    topic = topic_name(sink.settings, "trade")
+    admin = AdminClient({"bootstrap.servers": sink.settings.bootstrap_servers[0]})
+    await trio.to_thread.run_sync(admin.delete_topics([topic])[topic].result)
+    await until(lambda: topic not in admin.list_topics(timeout=DEADLINE_S).topics)
+
+
 async def test_a_topic_that_vanishes_holds_records_back_until_it_is_there_again(settings: KafkaSettings) -> None:
-    settings = attrs.evolve(
-        settings, properties={"topic.metadata.propagation.max.ms": 100, "topic.metadata.refresh.interval.ms": 200}
-    )
     tape = Tape()
-    async with open_sink(settings) as sink:
+    async with open_sink(attrs.evolve(settings, properties=QUICK)) as sink:
         await direct(sink)
-        topic = sink.routes[type(trade(0, origin()))].topic
-        admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers[0]})
-        await trio.to_thread.run_sync(admin.delete_topics([topic])[topic].result)
-        await until(lambda: topic not in admin.list_topics(timeout=DEADLINE_S).topics)
+        await _without_trade_topic(sink)
         tape.publish(sink, 200)
         await until(lambda: sink.stats().returned)
+        assert sink.stats().balanced
         await trio.to_thread.run_sync(_create_again, settings)
         await direct(sink)
     assert sink.stats().balanced
     assert numbers(arrived(settings)) == tape.expected()
     assert list(arrived(settings, "dead_letter")) == []
+
+
+async def test_records_that_a_topic_keeps_refusing_become_dead_letters(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sink.delivery._PATIENCE_S", 0.3)
+    async with open_sink(attrs.evolve(settings, properties=QUICK)) as sink:
+        await direct(sink)
+        await _without_trade_topic(sink)
+        Tape(instruments=1).publish(sink, 5)
+        await until(lambda: sink.stats().dead_letters == 5)
+        await direct(sink)
+    letters = list(arrived(settings, "dead_letter"))
+    assert [Decoder(settings).decode(letter.fields["payload"])["sequence"] for letter in letters] == [0, 1, 2, 3, 4]
+    assert {letter.fields["topic"] for letter in letters} == {topic_name(settings, "trade")}
+    assert {letter.key for letter in letters} == {b"bybit.linear.COIN0USDT"}
+    assert sink.stats().balanced
+
+
+async def test_a_producer_beyond_repair_ends_the_sink_and_keeps_the_records(settings: KafkaSettings) -> None:
+    tape = Tape()
+    with pytest.RaisesGroup(pytest.RaisesExc(SinkFailed, match="_FENCED: fenced by another"), flatten_subgroups=True):
+        async with open_sink(settings) as sink:
+            await direct(sink)
+            sink.outlet._on_error(KafkaError(KafkaError._FENCED, "fenced by another", True))
+            tape.publish(sink, 100)
+            await trio.sleep_forever()
+    assert sink.stats().balanced
+    assert sink.stats().in_flight == 0
+    async with open_sink(settings) as sink:
+        pass
+    # What was on the wire may be there twice.
+    assert {key: sorted(set(found)) for key, found in numbers(arrived(settings)).items()} == tape.expected()
 
 
 def _create_again(settings: KafkaSettings) -> None:

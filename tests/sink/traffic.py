@@ -101,5 +101,6 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def direct(sink: Sink) -> None:
     """Return when records do not go through the spool (any more)."""
+    await until(lambda: not sink.stats().is_spooling)
     with trio.fail_after(DEADLINE_S):
         await sink.delivered()
