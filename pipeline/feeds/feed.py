@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 
 import attrs
+import structlog
 
 from pipeline.exchanges.venue import Outcome, Subscription, VenueSession
 from pipeline.feeds.chain import BookKey, Chain, Publish
@@ -14,11 +15,15 @@ from pipeline.model.errors import BadMessage, DeadlineMissed, Refused
 from pipeline.model.events import DeadLetter, FeedStatus, Micros, Origin
 from pipeline.model.stats import ConnectionStats
 
+log = structlog.get_logger(__name__)
+
 TICK = 0.25
 """Seconds between looks at silence, due snapshots and pending resynchronizations."""
 _NO_RESYNC_BEFORE = 1.0
 _MAX_RESYNC_PAUSE = 60.0
 _MAX_NOTICE = 500
+_BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What code that reads a message raises when it is wrong about it."""
 
 
 @attrs.frozen
@@ -97,6 +102,10 @@ class Feed:
                 chain.message(message, receive_time)
             except BadMessage as error:
                 self._dead_letter(message, receive_time, str(error))
+            except _BUGS as error:
+                # Reconnecting would not help: the next message of this form would end the new connection too.
+                log.exception("message_not_understood", connection=self.connection)
+                self._dead_letter(message, receive_time, f"unexpected {type(error).__name__}: {error}")
             self.flowing = True
         stats.messages += len(messages)
         stats.events = chain.events + self._events_before

@@ -109,6 +109,15 @@ def test_an_unreadable_message_goes_whole_to_the_dead_letters_and_the_rest_is_pu
     assert bench.stats.dead_letters == 1
 
 
+def test_a_bug_in_reading_one_message_costs_that_message_alone() -> None:
+    bench = Bench("trade.BTC")
+    bench.grant()
+    bench.receive(b'{"topic":"bug.BTC"}', trade("2"))
+    [letter] = [e for e in bench.published if isinstance(e, DeadLetter)]
+    assert letter.reason == "unexpected LookupError: a message nobody thought of"
+    assert [e.trade_id for e in bench.published if isinstance(e, Trade)] == ["2"]
+
+
 def test_a_missing_pong_ends_the_connection() -> None:
     bench = Bench("trade.BTC")
     bench.grant()

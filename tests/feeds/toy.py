@@ -112,6 +112,8 @@ class ToyNormalizer:
             kind, instrument = topic.split(".")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise BadMessage(f"toy: {error}") from None
+        if kind == "bug":
+            raise LookupError("a message nobody thought of")
         stream = self.streams.setdefault(topic, StreamState(topic))
         stream.messages += 1
         stream.last_receive = receive_time
