@@ -13,6 +13,7 @@ from pipeline.exchanges.venue import Outcome, Subscription, VenueSession
 from pipeline.feeds.chain import BookKey, Chain, Publish
 from pipeline.model.errors import BadMessage, DeadlineMissed, Refused
 from pipeline.model.events import DeadLetter, FeedStatus, Micros, Origin
+from pipeline.model.rate import Budget, Rate
 from pipeline.model.stats import ConnectionStats
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,8 @@ TICK = 0.25
 _NO_RESYNC_BEFORE = 1.0
 _MAX_RESYNC_PAUSE = 60.0
 _MAX_NOTICE = 500
+_COMPLAINTS = Rate(10, 60.0)
+"""Log lines about unreadable messages; all of them are counted and published."""
 _BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What code that reads a message raises when it is wrong about it."""
 
@@ -70,6 +73,7 @@ class Feed:
     _changes: list[tuple[bool, tuple[Subscription, ...]]] = attrs.field(factory=list, init=False)
     _next_tick: float = attrs.field(default=inf, init=False)
     _origins: dict[str, Origin] = attrs.field(factory=dict, init=False)
+    _complaints: Budget = attrs.field(factory=lambda: Budget(_COMPLAINTS), init=False)
     _events_before: int = attrs.field(default=0, init=False)
     _gaps_counted: int = attrs.field(default=0, init=False)
     _failures_counted: int = attrs.field(default=0, init=False)
@@ -101,11 +105,12 @@ class Feed:
             try:
                 chain.message(message, receive_time)
             except BadMessage as error:
-                self._dead_letter(message, receive_time, str(error))
+                self._dead_letter(message, receive_time, str(error), now)
             except _BUGS as error:
                 # Reconnecting would not help: the next message of this form would end the new connection too.
-                log.exception("message_not_understood", connection=self.connection)
-                self._dead_letter(message, receive_time, f"unexpected {type(error).__name__}: {error}")
+                if not self._complaints.wait(now):
+                    log.exception("message_not_understood", connection=self.connection)
+                self._dead_letter(message, receive_time, f"unexpected {type(error).__name__}: {error}", now)
             self.flowing = True
         stats.messages += len(messages)
         stats.events = chain.events + self._events_before
@@ -244,9 +249,11 @@ class Feed:
         stats.checksum_failures += failures - self._failures_counted
         self._gaps_counted, self._failures_counted = gaps, failures
 
-    def _dead_letter(self, message: bytes, receive_time: Micros, reason: str) -> None:
+    def _dead_letter(self, message: bytes, receive_time: Micros, reason: str, now: float) -> None:
         self.stats.dead_letters += 1
-        self.log("unreadable_message", f"{reason}: {message[:200]!r}")
+        if not self._complaints.wait(now):
+            self._complaints.take(now)
+            self.log("unreadable_message", f"{reason}: {message[:200]!r}")
         self.publish(
             DeadLetter(
                 self._origin(None),

@@ -109,6 +109,14 @@ def test_an_unreadable_message_goes_whole_to_the_dead_letters_and_the_rest_is_pu
     assert bench.stats.dead_letters == 1
 
 
+def test_a_flood_of_unreadable_messages_is_published_whole_and_logged_in_part() -> None:
+    bench = Bench("trade.BTC")
+    bench.grant()
+    bench.receive(*[b"junk %d" % n for n in range(50)])
+    assert sum(isinstance(e, DeadLetter) for e in bench.published) == 50
+    assert sum(event == "unreadable_message" for event, _ in bench.logged) == 10
+
+
 def test_a_bug_in_reading_one_message_costs_that_message_alone() -> None:
     bench = Bench("trade.BTC")
     bench.grant()
