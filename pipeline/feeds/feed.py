@@ -104,6 +104,7 @@ class Feed:
                 continue
             try:
                 chain.message(message, receive_time)
+                self.flowing = True
             except BadMessage as error:
                 self._dead_letter(message, receive_time, str(error), now)
             except _BUGS as error:
@@ -111,7 +112,6 @@ class Feed:
                 if not self._complaints.wait(now):
                     log.exception("message_not_understood", connection=self.connection)
                 self._dead_letter(message, receive_time, f"unexpected {type(error).__name__}: {error}", now)
-            self.flowing = True
         stats.messages += len(messages)
         stats.events = chain.events + self._events_before
         stats.last_receive = receive_time

@@ -115,6 +115,7 @@ def test_a_flood_of_unreadable_messages_is_published_whole_and_logged_in_part() 
     bench.receive(*[b"junk %d" % n for n in range(50)])
     assert sum(isinstance(e, DeadLetter) for e in bench.published) == 50
     assert sum(event == "unreadable_message" for event, _ in bench.logged) == 10
+    assert not bench.feed.flowing
 
 
 def test_a_bug_in_reading_one_message_costs_that_message_alone() -> None:
