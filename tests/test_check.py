@@ -1,0 +1,90 @@
+"""`check`: the plan as text and as JSON, without contacting anybody; `--connect` is tested end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from pipeline import check
+from pipeline.config import load, loads
+
+EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
+
+
+async def report(text: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    with trio.fail_after(10):
+        assert await check.run(loads(text), as_json=True, connect=False) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+CONFIG = """
+kafka: {decimals: decimal, topic_template: "test.{group}.{kind}", schema_registry: {url: "http://registry:1"}}
+venues:
+  bybit:
+    environment: testnet
+    channels:
+      - {market: spot, channel: trade, instruments: [BTCUSDT, "ETH*"]}
+      - {market: linear, channel: [trade, ticker], instruments: [BTCUSDT]}
+      - {market: option, channel: trade, instruments: [BTC-27MAR26-70000-C]}
+  okx:
+    heartbeat: {ping_every: 20s}
+    channels:
+      - {market: swap, channel: book, depth: 5, instruments: [BTC-USDT-SWAP]}
+      - {market: index, channel: index_price, instruments: [BTC-USD], max_silence: 7s}
+"""
+
+
+async def test_names_and_patterns_stand_for_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    found = await report(CONFIG, capsys)
+    topics = {
+        connection["id"]: [subscription["topic"] for subscription in connection["subscriptions"]]
+        for venue in found["venues"].values()
+        for connection in venue["connections"]
+    }
+    assert topics == {
+        "bybit.spot.trade.0": ["publicTrade.BTCUSDT", "publicTrade.ETH*"],
+        "bybit.linear.trade.0": ["publicTrade.BTCUSDT"],
+        "bybit.linear.ticker.0": ["tickers.BTCUSDT"],
+        "bybit.option.trade.0": ["publicTrade.BTC"],
+        "okx.swap.book.0": ['{"channel":"books5","instId":"BTC-USDT-SWAP"}'],
+        "okx.index.index_price.0": ['{"channel":"index-tickers","instId":"BTC-USD"}'],
+    }
+    assert found["venues"]["bybit"]["unmatched"] == []
+
+
+async def test_hosts_times_and_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    found = await report(CONFIG, capsys)
+    bybit, okx = found["venues"]["bybit"], found["venues"]["okx"]
+    assert bybit["environment"] == "testnet"
+    assert bybit["connections"][0]["url"] == "wss://stream-testnet.bybit.com/v5/public/spot"
+    assert bybit["limits"]["spot"]["topics_per_request"] == 10
+    assert okx["environment"] == "production"
+    assert okx["heartbeat"]["ping_every"] == 20
+    assert okx["new_connections"]["count"] == 3
+    [index] = [c for c in okx["connections"] if c["id"] == "okx.index.index_price.0"]
+    assert index["subscriptions"][0]["max_silence"] == 7
+
+
+async def test_topics_with_their_schemas(capsys: pytest.CaptureFixture[str]) -> None:
+    kafka = (await report(CONFIG, capsys))["kafka"]
+    trade = next(topic for topic in kafka["topics"] if topic["event"] == "trade")
+    assert trade["topic"] == "test.market.trade"
+    assert trade["schema"] == "pipeline.events.Trade"
+    assert trade["subject"] == "test.market.trade-value"
+    assert kafka["decimals"] == "decimal"
+    status = next(topic for topic in kafka["topics"] if topic["event"] == "feed_status")
+    assert status["topic"] == "test.control.feed_status"
+
+
+async def test_the_example_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await check.run(load(EXAMPLE), as_json=False, connect=False) == 0
+    text = capsys.readouterr().out
+    assert "bybit (mainnet)  wss://stream.bybit.com" in text
+    assert "okx.swap.book.0  wss://ws.okx.com:8443/ws/v5/public  2 subscriptions" in text
+    assert "market.book_update  pipeline.events.BookUpdate  12 partitions" in text
+    assert "matches nothing" not in text
