@@ -41,7 +41,7 @@ def event_to_json(event: Event) -> dict[str, Any]:
         if field.name in ("bids", "asks"):
             result[field.name] = [_level(layout, row) for row in value]
         elif field.name not in ("origin", "layout"):
-            result[field.name] = _text(value) if isinstance(value, bytes) else value
+            result[field.name] = _plain(value)
     return result
 
 
@@ -68,12 +68,15 @@ def _plain(value: Any) -> Any:
             return _text(value)
         case str():
             return value
+        case Mapping():
+            return {name: _plain(item) for name, item in value.items()}
         case Sequence():
-            return [
-                {name: _plain(item) for name, item in level.items() if item is not None or name in ("price", "size")}
-                for level in value
-            ]
+            return [_plain_level(item) if isinstance(item, Mapping) else _plain(item) for item in value]
     return value
+
+
+def _plain_level(level: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(item) for name, item in level.items() if item is not None or name in ("price", "size")}
 
 
 def _decimal_text(number: Decimal) -> str:

@@ -6,7 +6,7 @@ once. When a value does not fit, it is found by a second, slow walk over the eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
 import attrs
@@ -16,8 +16,10 @@ from pipeline.avro.pieces import (
     NULL,
     SOME,
     TRUE,
+    Piece,
     Pieces,
     Unfit,
+    array_of,
     boolean_piece,
     bytes_piece,
     count_piece,
@@ -26,6 +28,7 @@ from pipeline.avro.pieces import (
     double_piece,
     int_piece,
     long_piece,
+    map_of,
     nullable,
     text_piece,
 )
@@ -35,7 +38,6 @@ from pipeline.model.events import Event, Layout, Origin, Row
 
 Encoder = Callable[[Event], bytes]
 """Raises `Unencodable` for an event that does not fit, and can be used on after that."""
-Piece = Callable[[Any], str]
 
 _HEAD_TYPES: tuple[Any, ...] = (
     "string",
@@ -49,7 +51,7 @@ _HEAD_PIECES: tuple[Piece, ...] = tuple(
     text_piece if kind == "string" else nullable(text_piece) for kind in _HEAD_TYPES
 )
 
-_NEVER_REPEATED = ("_id", "_sha256", "reason")
+_NEVER_REPEATED = ("_id", "_sha256", "reason", "payload")
 """Ends of the names of texts that would only push others out of the cache."""
 
 
@@ -75,6 +77,11 @@ def _cached(name: str, piece: Piece) -> _Type:
     return _Type(piece, f"{name}[{{}}]", f"NULLABLE_{name}[{{}}]")
 
 
+texts_piece = array_of(text_piece)
+text_map_piece = map_of(text_piece)
+decimal_text_map_piece = map_of(decimal_text_piece)
+decimal_bytes_map_piece = map_of(decimal_bytes_piece)
+
 _TYPES = {
     "string": _cached("TEXT", text_piece),
     "string decimal-text": _cached("DECIMAL_TEXT", decimal_text_piece),
@@ -89,6 +96,10 @@ _TYPES = {
     "int": _called("int_piece", int_piece),
     "long": _called("long_piece", long_piece),
     "long timestamp-micros": _called("long_piece", long_piece),
+    "array of string": _called("texts_piece", texts_piece),
+    "map of string": _called("text_map_piece", text_map_piece),
+    "map of string decimal-text": _called("decimal_text_map_piece", decimal_text_map_piece),
+    "map of bytes decimal": _called("decimal_bytes_map_piece", decimal_bytes_map_piece),
 }
 _UNCACHED_TEXT = _called("text_piece", text_piece)
 _COUNT = _Type(count_piece, "COUNT[{}]", "NULLABLE_COUNT[{}]")
@@ -112,10 +123,14 @@ _GLOBALS: dict[str, Any] = {
     "TRUE": TRUE,
     "boolean_piece": boolean_piece,
     "bytes_piece": bytes_piece,
+    "decimal_bytes_map_piece": decimal_bytes_map_piece,
+    "decimal_text_map_piece": decimal_text_map_piece,
     "double_piece": double_piece,
     "int_piece": int_piece,
     "long_piece": long_piece,
+    "text_map_piece": text_map_piece,
     "text_piece": text_piece,
+    "texts_piece": texts_piece,
 }
 _FAILURES = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 """What generated code raises for values that do not fit."""
@@ -134,7 +149,7 @@ def compile_encoder(event_class: type[Event], schema: Schema, header: bytes) -> 
     fields = schema["fields"]
     _check_fields(event_class, fields)
     body = [_field_expression(event_class, field) for field in fields[len(HEAD) :]]
-    has_rows = any(_is_array(field["type"]) for field in fields)
+    has_rows = any(_is_rows(field["type"]) for field in fields)
     lines = [
         "def encode(event):",
         "    global last",
@@ -163,7 +178,7 @@ def compile_encoder(event_class: type[Event], schema: Schema, header: bytes) -> 
         "refusal": _Refusal(event_class, fields),
     }
     if has_rows:
-        level = next(field["type"]["items"] for field in fields if _is_array(field["type"]))
+        level = next(field["type"]["items"] for field in fields if _is_rows(field["type"]))
         namespace["ROWS"] = _RowsByLayout(level["fields"])
     encode = _compile(source, "encode", namespace)
     encode.source = source
@@ -191,8 +206,9 @@ def _head(origin: Origin) -> str:
     return head
 
 
-def _is_array(avro_type: Any) -> bool:
-    return isinstance(avro_type, dict) and avro_type["type"] == "array"
+def _is_rows(avro_type: Any) -> bool:
+    """Whether it is a side of a book: an array of levels, by their record or its name."""
+    return isinstance(avro_type, dict) and avro_type["type"] == "array" and avro_type["items"] != "string"
 
 
 def _plain(avro_type: Any) -> tuple[Any, bool]:
@@ -207,7 +223,7 @@ def _plain(avro_type: Any) -> tuple[Any, bool]:
 
 def _type_of(avro_type: Any, name: str) -> _Type:
     """Raises `ValueError` for types that no event has."""
-    label = avro_type if isinstance(avro_type, str) else f"{avro_type['type']} {avro_type.get('logicalType', '')}"
+    label = _label(avro_type)
     if label == "string" and name.endswith(_NEVER_REPEATED):
         return _UNCACHED_TEXT
     if label not in _TYPES:
@@ -215,11 +231,22 @@ def _type_of(avro_type: Any, name: str) -> _Type:
     return _TYPES[label]
 
 
+def _label(avro_type: Any) -> str:
+    match avro_type:
+        case {"type": "array", "items": items}:
+            return f"array of {_label(items)}"
+        case {"type": "map", "values": values}:
+            return f"map of {_label(values)}"
+        case {"type": plain, "logicalType": logical}:
+            return f"{plain} {logical}"
+    return str(avro_type)
+
+
 def _field_expression(event_class: type[Event], field: Schema) -> str:
     name, avro_type = field["name"], field["type"]
     if name == "receive_time":
         return "time[1]"
-    if _is_array(avro_type):
+    if _is_rows(avro_type):
         return f"rows(event.{name})"
     plain, has_null = _plain(avro_type)
     kind = _type_of(plain, name)
@@ -295,15 +322,18 @@ class _Refusal:
             name, avro_type = field["name"], field["type"]
             if name in HEAD:
                 yield name, getattr(event.origin, name), _HEAD_PIECES[HEAD.index(name)]
-            elif _is_array(avro_type):
+            elif _is_rows(avro_type):
                 yield from self._row_values(event, name)
             else:
                 plain, has_null = _plain(avro_type)
                 piece = _type_of(plain, name).piece
-                yield name, getattr(event, name), nullable(piece) if has_null else piece
+                value = getattr(event, name)
+                if isinstance(plain, dict) and isinstance(value, list | tuple | Mapping):
+                    yield from _item_values(plain, name, value)
+                yield name, value, nullable(piece) if has_null else piece
 
     def _row_values(self, event: Any, name: str) -> Iterator[tuple[str, Any, Piece]]:
-        level = next(field["type"]["items"]["fields"] for field in self._fields if _is_array(field["type"]))
+        level = next(field["type"]["items"]["fields"] for field in self._fields if _is_rows(field["type"]))
         positions: dict[str, Piece] = {}
         for field in level:
             kind, has_null = _row_type(field)
@@ -316,6 +346,18 @@ class _Refusal:
             for position, value in zip(event.layout, row, strict=False):
                 if position is not None:
                     yield f"{name}[{index}].{position}", value, positions[position]
+
+
+def _item_values(avro_type: Schema, name: str, value: Any) -> Iterator[tuple[str, Any, Piece]]:
+    """The items of an array or map, if the value is of the same shape."""
+    match avro_type, value:
+        case {"items": item_type}, list() | tuple():
+            for index, item in enumerate(value):
+                yield f"{name}[{index}]", item, _type_of(item_type, name).piece
+        case {"values": item_type}, Mapping():
+            for key, item in value.items():
+                yield f"{name}: key", key, text_piece
+                yield f"{name}[{key!r}]", item, _type_of(item_type, name).piece
 
 
 def _layout_piece(level_fields: list[Schema]) -> Piece:

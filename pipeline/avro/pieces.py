@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.model.decimals import match_decimal
@@ -17,6 +17,11 @@ NULL, SOME = "\x00", "\x02"
 """Branches of a union of null and one other type."""
 
 TRUE, FALSE = "\x01", "\x00"
+
+_END = "\x00"
+"""The empty block that ends arrays and maps."""
+
+Piece = Callable[[Any], str]
 
 PRECISION, SCALE = 38, 18
 """Of Avro decimals: what SQL engines take at most, split as most of them expect it."""
@@ -46,7 +51,7 @@ class Pieces(dict[Any, str]):
 
     __slots__ = ("limit", "make")
 
-    def __init__(self, make: Callable[[Any], str], limit: int = 16_384) -> None:
+    def __init__(self, make: Piece, limit: int = 16_384) -> None:
         super().__init__()
         self.make = make
         self.limit = limit
@@ -60,7 +65,7 @@ class Pieces(dict[Any, str]):
         return piece
 
 
-def nullable(make: Callable[[Any], str]) -> Callable[[Any], str]:
+def nullable(make: Piece) -> Piece:
     """`make` for a union of null and its type."""
 
     def make_nullable(value: Any) -> str:
@@ -181,3 +186,26 @@ def unscaled(text: str) -> int:
     if len(digits) > PRECISION:
         raise Unfit(f"has more than {PRECISION - SCALE} integer digits")
     return -int(digits) if text[0] == "-" else int(digits)
+
+
+def array_of(make: Piece) -> Piece:
+    """The function that writes a list or tuple of what `make` writes."""
+
+    def array_piece(items: Sequence[Any]) -> str:
+        if not isinstance(items, list | tuple):
+            raise TypeError("is no list")
+        return f"{long_piece(len(items))}{''.join(map(make, items))}{_END}" if items else _END
+
+    return array_piece
+
+
+def map_of(make: Piece) -> Piece:
+    """The function that writes a mapping from texts to what `make` writes."""
+
+    def map_piece(items: Mapping[str, Any]) -> str:
+        if not isinstance(items, Mapping):
+            raise TypeError("is no mapping")
+        entries = "".join([text_piece(key) + make(value) for key, value in items.items()])
+        return f"{long_piece(len(items))}{entries}{_END}" if items else _END
+
+    return map_piece

@@ -34,3 +34,11 @@ def exact_product(left: str, right: str) -> DecimalText:
 def exact_difference(left: str, right: str) -> DecimalText:
     """The exact difference `left - right` in plain notation; raises as `exact_product` does."""
     return DecimalText(format(_EXACT.subtract(Decimal(left), Decimal(right)), "f"))
+
+
+def exact_negation(text: str) -> DecimalText:
+    """The number with the other sign and the same digits; a zero has no sign. What is no number is not noticed."""
+    if text.startswith("-"):
+        return DecimalText(text[1:])
+    mantissa = text.replace("E", "e").partition("e")[0]
+    return DecimalText("-" + text if mantissa.strip("0.") else text)

@@ -4,18 +4,57 @@ Attribute names are the Avro field names; `tests/avro` holds classes and `schema
 integer microseconds since 1970 UTC. Prices and sizes are the venue's own decimal text. `None` means that the
 venue gave no value. Events are complete when built and never changed after; `define` instead of `frozen`
 because they are built on the hot path, where that is a fifth of the cost.
+
+The kinds of a private account are in `account`, what all kinds share in `header`.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, NewType
+from collections.abc import Sequence
 
 import attrs
 
+from pipeline.model.account import AccountGreeks, Balance, Fill, Order, Position
 from pipeline.model.decimals import DecimalText
+from pipeline.model.header import BASE, CONTRACT, QUOTE, Event, Micros, Origin
 
-Micros = NewType("Micros", int)
-"""Microseconds since 1970-01-01 UTC."""
+__all__ = [
+    "BASE",
+    "CONTRACT",
+    "EVENTS",
+    "KINDS",
+    "PRICE_SIZE",
+    "PRICE_SIZE_COUNT",
+    "PRICE_SIZE_RPI",
+    "PRICE_SIZE_RPI_COUNT",
+    "QUOTE",
+    "AdlAlert",
+    "Bbo",
+    "BookTop",
+    "BookUpdate",
+    "Candle",
+    "DeadLetter",
+    "EstimatedPrice",
+    "Event",
+    "FeedStatus",
+    "FundingRate",
+    "IndexPrice",
+    "Instrument",
+    "InsuranceFund",
+    "Layout",
+    "Liquidation",
+    "MarkPrice",
+    "Micros",
+    "OpenInterest",
+    "OptionSummary",
+    "Origin",
+    "PriceLimit",
+    "Raw",
+    "Row",
+    "SystemStatus",
+    "Ticker",
+    "Trade",
+]
 
 Row = tuple[str, ...]
 """One price level as it came from the wire; a `Layout` names its positions."""
@@ -26,51 +65,6 @@ PRICE_SIZE: Layout = ("price", "size")
 PRICE_SIZE_RPI: Layout = ("price", "size", "rpi_size")
 PRICE_SIZE_COUNT: Layout = ("price", "size", None, "order_count")
 PRICE_SIZE_RPI_COUNT: Layout = ("price", "size", "rpi_size", "order_count")
-
-BASE, QUOTE, CONTRACT = "base", "quote", "contract"
-"""Units of a size: the base currency, the quote currency, or contracts of `Instrument.contract_value` each."""
-
-
-@attrs.define(eq=False)
-class Origin:
-    """Where events come from: the head that all events of one instrument on one connection share.
-
-    One object per (connection generation, instrument), so that the encoder can prepare these fields once.
-    """
-
-    venue: str
-    market: str
-    instrument: str | None
-    """The venue's own symbol: "BTCUSDT", "BTC-USDT-SWAP"; None for what concerns no single instrument."""
-    symbol: str | None
-    """The cross-venue name, e.g. "BTC-USDT-PERP"; None while the catalogue does not know the instrument."""
-    account: str | None
-    connection: str
-    """Connection identifier and generation: "bybit.linear.0#3"."""
-    key: bytes = attrs.field(init=False)
-    """The Kafka record key: `venue.market.instrument`, or `venue.account.instrument` for private events."""
-    prefix: str = attrs.field(init=False, default="")
-    """The encoded head; a cache that belongs to the encoder."""
-
-    def __attrs_post_init__(self) -> None:
-        parts = (self.venue, self.account or self.market, self.instrument)
-        self.key = ".".join(part for part in parts if part).encode()
-
-
-@attrs.define
-class Event:
-    """What every event carries. `IDENTITY` names the fields that tell a repeated record from a new one."""
-
-    KIND: ClassVar[str] = ""
-    IDENTITY: ClassVar[tuple[str, ...]] = ()
-
-    origin: Origin
-    exchange_time: Micros | None
-    """When it happened: the matching engine's time where given, else when the venue sent it."""
-    receive_time: Micros
-    """When the bytes were read from the socket."""
-    sequence: int | None
-    """The venue's own sequence number of the message, if it has one."""
 
 
 @attrs.define
@@ -104,7 +98,10 @@ class Trade(Event):
 
 @attrs.define
 class BookUpdate(Event):
-    """An order book: a snapshot replaces it, a delta sets absolute sizes per price (size 0 deletes)."""
+    """An order book: a snapshot replaces it, a delta sets absolute sizes per price.
+
+    A delta deletes a level whose `size` and, where given, `rpi_size` are both 0.
+    """
 
     KIND = "book_update"
     IDENTITY = ("venue", "market", "instrument", "channel", "epoch", "sequence", "is_snapshot", "is_periodic")
@@ -336,6 +333,183 @@ class Candle(Event):
 
 
 @attrs.define
+class Liquidation(Event):
+    """A position that the venue took over; venues neither number these nor tell of all."""
+
+    KIND = "liquidation"
+    IDENTITY = (
+        "venue",
+        "market",
+        "instrument",
+        "exchange_time",
+        "order_side",
+        "position_side",
+        "price",
+        "size",
+    )
+
+    price: DecimalText
+    """The bankruptcy price: what the position is taken over at, not what it is then traded at."""
+    size: DecimalText
+    size_unit: str
+    position_side: str | None = None
+    """long or short, as the position was."""
+    order_side: str | None = None
+    """buy or sell, as the order is that closes the position: buy for a short."""
+    base_size: DecimalText | None = None
+    quote_size: DecimalText | None = None
+    loss: DecimalText | None = None
+    """Beyond the bankruptcy price, in the settlement currency."""
+    currency: str | None = None
+
+
+@attrs.define
+class PriceLimit(Event):
+    """The prices that the venue accepts orders between at present."""
+
+    KIND = "price_limit"
+    IDENTITY = (
+        "venue",
+        "market",
+        "instrument",
+        "exchange_time",
+        "max_buy_price",
+        "min_sell_price",
+        "is_enabled",
+    )
+
+    max_buy_price: DecimalText | None = None
+    """Above it no buy order is accepted."""
+    min_sell_price: DecimalText | None = None
+    """Below it no sell order is accepted."""
+    is_enabled: bool = True
+
+
+@attrs.define
+class EstimatedPrice(Event):
+    """What a settlement, a delivery or an exercise would be computed with if it were now."""
+
+    KIND = "estimated_price"
+    IDENTITY = ("venue", "market", "instrument", "exchange_time", "price", "settlement_type")
+
+    price: DecimalText
+    settlement_type: str | None = None
+    """settlement, delivery or exercise."""
+
+
+@attrs.define
+class InsuranceFund(Event):
+    """The balance of a fund that covers losses beyond bankruptcy; of one contract where `instrument` is set."""
+
+    KIND = "insurance_fund"
+    IDENTITY = ("venue", "market", "instrument", "pool", "currency", "exchange_time", "balance", "is_snapshot")
+
+    balance: DecimalText
+    currency: str | None = None
+    pool: str | None = None
+    """The venue's name of what the fund stands for: "USDT", "inverse", "BTC-USDT"."""
+    is_snapshot: bool = False
+
+
+@attrs.define
+class AdlAlert(Event):
+    """How near an insurance fund is to auto-deleveraging: profitable positions are reduced when it is active."""
+
+    KIND = "adl_alert"
+    IDENTITY = (
+        "venue",
+        "market",
+        "instrument",
+        "pool",
+        "exchange_time",
+        "state",
+        "is_active",
+        "balance",
+        "pnl_ratio",
+    )
+
+    pool: str | None = None
+    """As in `InsuranceFund`."""
+    state: str | None = None
+    """The venue's own word: "warning", "adl"."""
+    is_active: bool | None = None
+    """None between the thresholds, where it depends on what was before."""
+    currency: str | None = None
+    balance: DecimalText | None = None
+    pnl_ratio: DecimalText | None = None
+    """A fraction over 8 hours; negative: the fund lost."""
+    trigger_ratio: DecimalText | None = None
+    trigger_balance: DecimalText | None = None
+    stop_ratio: DecimalText | None = None
+
+
+@attrs.define
+class SystemStatus(Event):
+    """Maintenance or trouble that the venue announces, at each of its steps."""
+
+    KIND = "system_status"
+    IDENTITY = ("venue", "status_id", "title", "state", "begin_time", "end_time", "exchange_time")
+
+    state: str
+    """scheduled, ongoing, pre_open, completed or canceled, as the venues write it."""
+    title: str
+    status_id: str | None = None
+    begin_time: Micros | None = None
+    end_time: Micros | None = None
+    """Expected until it is completed, actual after that."""
+    pre_open_time: Micros | None = None
+    """From when on cancelling, post-only orders and transfers work again."""
+    href: str | None = None
+    description: str | None = None
+    service_types: Sequence[str] = ()
+    """The venue's own codes, as in its manual."""
+    products: Sequence[str] = ()
+    uid_suffixes: Sequence[str] = ()
+    """Last digits of the account numbers concerned; empty for all."""
+    maintenance_type: str | None = None
+    environment: str | None = None
+    system: str | None = None
+
+
+@attrs.define
+class OptionSummary(Event):
+    """Prices, volatilities and greeks of one option; volatilities are fractions per year: 0.5 is 50 percent."""
+
+    KIND = "option_summary"
+    IDENTITY = ("venue", "market", "instrument", "exchange_time", "sequence")
+
+    bid_price: DecimalText | None = None
+    bid_size: DecimalText | None = None
+    bid_implied_volatility: float | None = None
+    ask_price: DecimalText | None = None
+    ask_size: DecimalText | None = None
+    ask_implied_volatility: float | None = None
+    mark_price: DecimalText | None = None
+    mark_implied_volatility: float | None = None
+    forward_price: DecimalText | None = None
+    underlying_price: DecimalText | None = None
+    index_price: DecimalText | None = None
+    predicted_delivery_price: DecimalText | None = None
+    delta: float | None = None
+    """`delta` to `theta`: after Black and Scholes, valued in dollars (OKX: `deltaBS`, …)."""
+    gamma: float | None = None
+    vega: float | None = None
+    theta: float | None = None
+    coin_delta: float | None = None
+    """`coin_delta` to `coin_theta`: valued in the coin that the option is margined in."""
+    coin_gamma: float | None = None
+    coin_vega: float | None = None
+    coin_theta: float | None = None
+    leverage: DecimalText | None = None
+    realized_volatility: float | None = None
+    atm_implied_volatility: float | None = None
+    """At the money."""
+    open_interest: DecimalText | None = None
+    size_unit: str | None = None
+    """Unit of `bid_size`, `ask_size` and `open_interest`."""
+
+
+@attrs.define
 class Instrument(Event):
     """One entry of a venue's catalogue of what can be traded."""
 
@@ -419,6 +593,21 @@ class DeadLetter(Event):
     """The Kafka topic that refused the record, for stage produce."""
 
 
+@attrs.define
+class Raw(Event):
+    """A message of a channel that no kind of event is made for, as the venue sent it."""
+
+    KIND = "raw"
+    IDENTITY = ("venue", "market", "instrument", "account", "channel", "exchange_time", "payload_sha256")
+
+    channel: str
+    """The venue's channel or topic."""
+    payload: str
+    """The whole message."""
+    payload_sha256: str
+    """Of the payload's UTF-8 bytes, in lower-case hexadecimal."""
+
+
 EVENTS: tuple[type[Event], ...] = (
     Trade,
     BookUpdate,
@@ -430,8 +619,21 @@ EVENTS: tuple[type[Event], ...] = (
     FundingRate,
     OpenInterest,
     Candle,
+    Liquidation,
+    PriceLimit,
+    EstimatedPrice,
+    InsuranceFund,
+    AdlAlert,
+    SystemStatus,
+    OptionSummary,
     Instrument,
+    Order,
+    Fill,
+    Position,
+    Balance,
+    AccountGreeks,
     FeedStatus,
     DeadLetter,
+    Raw,
 )
 KINDS: dict[str, type[Event]] = {event.KIND: event for event in EVENTS}

@@ -93,6 +93,11 @@ def values(avro_type: Any) -> st.SearchStrategy[Any]:
             return times
         case {"logicalType": "decimal-text"}:
             return decimal_texts()
+        case {"type": "array", "items": item}:
+            items = st.lists(values(item), max_size=3)
+            return items | items.map(tuple)
+        case {"type": "map", "values": item}:
+            return st.dictionaries(texts, values(item), max_size=3)
         case _:
             return {
                 "string": texts,
@@ -145,6 +150,8 @@ def _to_level(layout: Layout, row: Row, schema: Schema) -> dict[str, Any]:
 
 def _to_value(value: Any, avro_type: Any) -> Any:
     plain = avro_type[1] if isinstance(avro_type, list) else avro_type
+    if isinstance(plain, dict) and plain["type"] == "map":
+        return {key: _to_value(item, plain["values"]) for key, item in value.items()}
     if value is not None and isinstance(plain, dict) and plain.get("logicalType") == "decimal":
         return Decimal(value).normalize(_EXACT)
     return value

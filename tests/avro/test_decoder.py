@@ -70,6 +70,10 @@ def test_decimals_keep_their_value(kind: str, data: st.DataObject) -> None:
                 assert {key: Decimal(text) for key, text in decoded_level.items()} == {
                     key: Decimal(text) for key, text in level.items()
                 }
+        elif isinstance(value, dict) and "decimal-text" in types[name]:
+            assert {key: Decimal(text) for key, text in decoded[name].items()} == {
+                key: Decimal(text) for key, text in value.items()
+            }
         elif "decimal-text" in types.get(name, "") and value is not None:
             assert Decimal(decoded[name]) == Decimal(value)
             assert "e" not in decoded[name].lower()

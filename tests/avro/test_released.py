@@ -40,6 +40,8 @@ def samples(avro_type: Any, named: dict[str, Any]) -> list[Any]:
             return list(records(avro_type, named))
         case {"type": "array"}:
             return [[], samples(avro_type["items"], named)]
+        case {"type": "map"}:
+            return [{}, {"key": samples(avro_type["values"], named)[0]}]
         case {"logicalType": "timestamp-micros"}:
             return [0, 4_102_444_800_000_000]
         case {"logicalType": "decimal-text"}:
