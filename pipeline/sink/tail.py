@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.avro.decoder import record_to_json
+from pipeline.avro.schemas import HEAD
 from pipeline.model.events import KINDS
 from pipeline.sink.reader import Received, open_reader
 from pipeline.sink.settings import KafkaSettings
@@ -33,6 +34,7 @@ _SHOWN: Mapping[str, str] = {
     "feed_status": "{status} {scope}: {reason}",
     "dead_letter": "{stage}: {reason} ({payload_size} bytes)",
 }
+_UNTOLD = frozenset({"event", *HEAD, "exchange_time", "receive_time", "sequence"})
 _STYLES = {"feed_status": "yellow", "dead_letter": "red", "trade": "cyan"}
 _SIDES = {"buy": "green", "sell": "red"}
 
@@ -126,7 +128,10 @@ def line(record: Received) -> Text:
 def _summary(kind: str, fields: Mapping[str, Any]) -> str:
     if "bids" in fields:
         return _book(fields)
-    return _SHOWN[kind].format_map({name: "-" if value is None else value for name, value in fields.items()})
+    if kind in _SHOWN:
+        return _SHOWN[kind].format_map({name: "-" if value is None else value for name, value in fields.items()})
+    told = (f"{name} {value}" for name, value in fields.items() if name not in _UNTOLD and value is not None)
+    return "  ".join(told)
 
 
 def _book(fields: Mapping[str, Any]) -> str:

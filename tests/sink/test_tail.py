@@ -16,7 +16,7 @@ from pipeline.model.events import PRICE_SIZE, BookUpdate, Micros
 from pipeline.sink import tail
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.opening import open_sink
-from pipeline.sink.reader import open_reader, read_records
+from pipeline.sink.reader import Received, open_reader, read_records
 from pipeline.sink.settings import KafkaSettings, TopicSettings
 from pipeline.sink.sink import Sink
 from pipeline.sink.topics import topic_name
@@ -114,3 +114,9 @@ async def test_a_line_says_what_matters(settings: KafkaSettings) -> None:
     tail.Printer(out, as_json=False).show(printed)
     assert out.getvalue() == tail.line(printed).plain + "\n"
     assert record_to_json("book_update", printed.fields) == event_to_json(book)
+
+
+def test_a_kind_without_a_form_of_its_own_shows_what_it_has() -> None:
+    fields = {"venue": "okx", "market": "swap", "instrument": None, "sequence": 3, "price": "1.5", "state": None}
+    record = Received("t", 0, 0, b"", 0, "novelty", fields, b"")
+    assert tail.line(record).plain == f"00:00:00.000  {'novelty':<14}{'okx':<7}{'swap':<8}{'':<22}price 1.5"
