@@ -57,6 +57,7 @@ class BatchTLSStream(trio.abc.Stream):
             else:
                 await self._flush()
                 self._open = True
+                self._surplus = self._drain()  # came glued to the handshake: no read would find it again
                 return
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:

@@ -217,3 +217,34 @@ async def test_a_server_that_hangs_up_in_the_handshake(contexts: tuple[ssl.SSLCo
         await far.aclose()
         with pytest.raises(trio.BrokenResourceError, match=r"TLS handshake|connection"):
             await client.do_handshake()
+
+
+class HeldStream(CountingStream):
+    """A socket whose second read waits until it is released, so that what comes meanwhile is read at once."""
+
+    def __init__(self, inner: trio.SocketStream) -> None:
+        super().__init__(inner)
+        self.released = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self.reads:
+            await self.released.wait()
+        return await super().receive_some(max_bytes)
+
+
+async def test_what_came_with_the_end_of_the_handshake_is_read(authority: trustme.CA) -> None:
+    client_context, server_context = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    client_context.minimum_version = ssl.TLSVersion.TLSv1_3  # here the client has the last word, and may go on at once
+    authority.configure_trust(client_context)
+    authority.issue_cert("localhost").configure_cert(server_context)
+    near, far = await sockets()
+    held = HeldStream(far)
+    client = trio.SSLStream(near, client_context, server_hostname="localhost")
+    server = BatchTLSStream(held, server_context, server_side=True)
+    async with near, far:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.do_handshake)
+            await client.send_all(b"early")
+            held.released.set()
+        with trio.fail_after(5):
+            assert await server.receive_some() == b"early"
