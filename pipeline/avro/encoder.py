@@ -207,8 +207,11 @@ def _head(origin: Origin) -> str:
 
 
 def _is_rows(avro_type: Any) -> bool:
-    """Whether it is a side of a book: an array of levels, by their record or its name."""
-    return isinstance(avro_type, dict) and avro_type["type"] == "array" and avro_type["items"] != "string"
+    """Whether it is a side of a book: an array of levels, the first with their record, the other with its name."""
+    match avro_type:
+        case {"type": "array", "items": "Level" | {"type": "record"}}:
+            return True
+    return False
 
 
 def _plain(avro_type: Any) -> tuple[Any, bool]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.avro.codec import Decimals, Schemas
 from pipeline.avro.decoder import decode, event_to_json, record_to_json
 from pipeline.avro.schemas import load_schema, split_header
+from pipeline.model.account import Fill
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import (
     KINDS,
@@ -23,6 +24,7 @@ from pipeline.model.events import (
     Micros,
     Origin,
     Row,
+    SystemStatus,
 )
 from tests.avro.strategies import events
 
@@ -108,6 +110,19 @@ def test_json_of_a_book() -> None:
 def test_json_has_the_fields_in_the_order_of_the_schema() -> None:
     event = BookTop(origin(), TIME, TIME, 9, "books", 1, [], [], PRICE_SIZE_COUNT, "contract")
     assert list(event_to_json(event)) == ["event", *(field["name"] for field in load_schema("book_top")["fields"])]
+
+
+def test_json_of_lists_and_maps() -> None:
+    status = SystemStatus(origin(), TIME, TIME, None, "ongoing", "Upgrade", service_types=("2", "3"))
+    assert event_to_json(status)["service_types"] == ["2", "3"]
+    fees = {"USDT": DecimalText("-0.10"), "MNT": DecimalText("1E-7")}
+    event = Fill(origin(), TIME, TIME, None, "orders", False, "1", "buy", fees["MNT"], fees["MNT"], "base")
+    event = attrs.evolve(event, extra_fees=fees, extras={"source": "6"})
+    assert event_to_json(event)["extra_fees"] == fees
+    _, fields = split_header(ENCODERS["decimal", "fill"](event))
+    record = record_to_json("fill", SCHEMAS["decimal"]["fill"].decode(fields))
+    assert record["extra_fees"] == {"USDT": "-0.1", "MNT": "0.0000001"}
+    assert record["extras"] == {"source": "6"}
 
 
 def test_payloads_are_shown_as_text() -> None:

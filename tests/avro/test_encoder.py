@@ -13,6 +13,7 @@ from pipeline.avro import encoder as encoder_module
 from pipeline.avro.codec import Decimals, Schemas
 from pipeline.avro.encoder import compile_encoder
 from pipeline.avro.schemas import confluent_header, load_schema, single_object_header
+from pipeline.model.account import Order
 from pipeline.model.decimals import DecimalText
 from pipeline.model.errors import Unencodable
 from pipeline.model.events import (
@@ -31,6 +32,8 @@ from pipeline.model.events import (
     MarkPrice,
     Micros,
     Origin,
+    Raw,
+    SystemStatus,
     Ticker,
     Trade,
 )
@@ -81,6 +84,23 @@ def trade(**changes: Any) -> Trade:
 def book(layout: Layout, bids: list[Any], asks: list[Any]) -> BookUpdate:
     time = Micros(1_700_000_000_000_000)
     return BookUpdate(origin(), time, time, 7, "orderbook.50", False, 6, bids, asks, layout, "base", 50)
+
+
+def order(**changes: Any) -> Order:
+    time = Micros(1_700_000_000_000_000)
+    head = Origin("okx", "swap", "BTC-USDT-SWAP", "BTC-USDT-PERP", "main", "okx.private.main#1")
+    arguments: dict[str, Any] = {
+        "channel": "orders",
+        "is_snapshot": False,
+        "order_id": "2510789768709120",
+        "status": "new",
+        "venue_status": "live",
+        "side": "buy",
+        "order_type": "limit",
+        "size_unit": "contract",
+        "filled_size_unit": "contract",
+    }
+    return Order(head, time, time, None, **{**arguments, **changes})
 
 
 @BOTH
@@ -234,6 +254,66 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fees": {"USDT": "0.1", "MNT": "x"}}, "order.fees['MNT']: is no decimal number: 'x'"),
+        ({"fees": {"USDT": None}}, "order.fees['USDT']: must not be null: None"),
+        ({"fees": {"USDT": 0.1}}, "order.fees['USDT']: is of the wrong type float: 0.1"),
+        ({"fees": {None: "0.1"}}, "order.fees: key: must not be null: None"),
+        ({"fees": {5: "0.1"}}, "order.fees: key: is of the wrong type int: 5"),
+        ({"fees": None}, "order.fees: must not be null: None"),
+        ({"fees": ["USDT"]}, "order.fees: is of the wrong type list: ['USDT']"),
+        ({"extras": {"source": 6}}, "order.extras['source']: is of the wrong type int: 6"),
+        ({"extras": {"msg": "\ud800"}}, "order.extras['msg']: is no text that UTF-8 can carry: '\\ud800'"),
+        ({"price": "1,5"}, "order.price: is no decimal number: '1,5'"),
+    ],
+    ids=str,
+)
+def test_amounts_that_do_not_fit_are_named(changes: dict[str, Any], message: str) -> None:
+    assert refusal(order(**changes)) == message
+    good = order(fees={"USDT": text("-0.10")}, extras={"source": "6"})
+    assert ENCODERS["text", "order"](good) == fastavro_bytes(good, "text")
+
+
+def test_amounts_that_avro_cannot_hold_exactly_are_refused() -> None:
+    event = order(fees={"BTC": text("1e-19")})
+    assert refusal(event, "decimal") == "order.fees['BTC']: has more than 18 fractional digits: '1e-19'"
+    assert ENCODERS["text", "order"](event) == fastavro_bytes(event, "text")
+
+
+@pytest.mark.parametrize(
+    ("products", "message"),
+    [
+        (["1", 2], "system_status.products[1]: is of the wrong type int: 2"),
+        (("1", None), "system_status.products[1]: must not be null: None"),
+        ("12", "system_status.products: is of the wrong type str: '12'"),
+        (None, "system_status.products: must not be null: None"),
+    ],
+    ids=str,
+)
+def test_lists_that_do_not_fit_are_named(products: Any, message: str) -> None:
+    time = Micros(1)
+    event = SystemStatus(origin(), time, time, None, "ongoing", "Upgrade", products=["1"])
+    assert ENCODERS["text", "system_status"](event) == fastavro_bytes(event, "text")
+    assert refusal(attrs.evolve(event, products=products)) == message
+
+
+def test_events_do_not_share_their_maps() -> None:
+    first, second = order(), order()
+    assert first.fees == second.fees == {}
+    assert first.fees is not second.fees
+    assert first.extras is not second.extras
+
+
+def test_payloads_do_not_fill_the_cache() -> None:
+    before = dict(encoder_module._PIECES["TEXT"])
+    raw = Raw(origin(), None, Micros(1), None, "BTCUSDT", '{"short":1}', "00")
+    assert ENCODERS["text", "raw"](raw) == fastavro_bytes(raw, "text")
+    assert not {'{"short":1}', "00"} & encoder_module._PIECES["TEXT"].keys()
+    assert encoder_module._PIECES["TEXT"].keys() - before.keys() <= {"BTCUSDT"}
+
+
+@pytest.mark.parametrize(
     ("layout", "bids", "message"),
     [
         (PRICE_SIZE, [("1", "2"), ("1",)], "book_update.bids[1]: has fewer than 2 positions: ('1',)"),
@@ -318,7 +398,18 @@ def test_a_schema_that_is_not_of_the_class_is_not_compiled() -> None:
         compile_encoder(Trade, schema, b"")
 
 
-@pytest.mark.parametrize("avro_type", [["string", "null"], "float", {"type": "bytes", "logicalType": "uuid"}], ids=str)
+@pytest.mark.parametrize(
+    "avro_type",
+    [
+        ["string", "null"],
+        "float",
+        {"type": "bytes", "logicalType": "uuid"},
+        {"type": "array", "items": "long"},
+        {"type": "map", "values": "float"},
+        {"type": "map", "values": ["null", "string"]},
+    ],
+    ids=str,
+)
 def test_types_without_an_encoding_are_not_compiled(avro_type: Any) -> None:
     schema = load_schema("mark_price")
     schema["fields"][-1]["type"] = avro_type

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Context, Decimal
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any
 
 import fastavro
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.avro.pieces import (
     Pieces,
     Unfit,
+    array_of,
     boolean_piece,
     bytes_piece,
     count_piece,
@@ -21,6 +23,7 @@ from pipeline.avro.pieces import (
     double_piece,
     int_piece,
     long_piece,
+    map_of,
     nullable,
     text_piece,
     unscaled,
@@ -187,3 +190,29 @@ def test_the_cache_keeps_no_failures() -> None:
     with pytest.raises(Unfit):
         pieces["one"]
     assert not pieces
+
+
+@given(st.lists(texts, max_size=200))
+def test_arrays_are_those_of_fastavro(items: list[str]) -> None:
+    expected = fastavro_bytes({"type": "array", "items": "string"}, items)
+    assert array_of(text_piece)(items).encode("latin-1") == expected
+    assert array_of(text_piece)(tuple(items)).encode("latin-1") == expected
+
+
+@given(st.dictionaries(texts, longs, max_size=100))
+def test_maps_are_those_of_fastavro(items: dict[str, int]) -> None:
+    expected = fastavro_bytes({"type": "map", "values": "long"}, items)
+    assert map_of(long_piece)(items).encode("latin-1") == expected
+    assert map_of(long_piece)(MappingProxyType(items)).encode("latin-1") == expected
+
+
+@pytest.mark.parametrize("value", ["ab", b"ab", {"a": "b"}, {"a"}, iter("ab"), None, 0], ids=str)
+def test_only_lists_and_tuples_are_arrays(value: Any) -> None:
+    with pytest.raises(TypeError):
+        array_of(text_piece)(value)
+
+
+@pytest.mark.parametrize("value", ["", [("a", "b")], (), None, 0], ids=repr)
+def test_only_mappings_are_maps(value: Any) -> None:
+    with pytest.raises(TypeError):
+        map_of(text_piece)(value)

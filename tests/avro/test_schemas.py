@@ -20,7 +20,9 @@ from pipeline.avro.schemas import (
     split_header,
     to_decimals,
 )
+from pipeline.model.account import AccountEvent
 from pipeline.model.events import EVENTS, KINDS, Event
+from pipeline.sink.topics import group_of
 
 DECIMAL_TEXT = {"type": "string", "logicalType": "decimal-text"}
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
@@ -63,6 +65,8 @@ class TestContract:
         schema = load_schema(event_class.KIND)
         assert schema["identity"] == list(event_class.IDENTITY)
         assert set(event_class.IDENTITY) <= {field["name"] for field in schema["fields"]}
+
+        assert not {"extras", "fees"} & set(event_class.IDENTITY), "an identity is made of single values"
 
     def test_types_and_defaults(self, event_class: type[Event]) -> None:
         fields = {field["name"]: field for field in load_schema(event_class.KIND)["fields"]}
@@ -114,6 +118,13 @@ class TestContract:
         schema = load_schema(event_class.KIND)
         fastavro.parse_schema(schema)
         fastavro.parse_schema(to_decimals(schema))
+
+
+def test_what_carries_an_account_is_published_with_its_kinds() -> None:
+    private = {event.KIND for event in EVENTS if issubclass(event, AccountEvent)}
+    assert private == {"order", "fill", "position", "balance", "account_greeks"}
+    assert {event.KIND for event in EVENTS if group_of(event.KIND) == "account"} == private
+    assert all("account" in KINDS[kind].IDENTITY for kind in private)
 
 
 def nodes(schema: Schema) -> list[tuple[str, Schema]]:
