@@ -233,9 +233,15 @@ class Venue(Protocol):
         """A session for one connection."""
 
     def normalizer(
-        self, stream: str, connection: str, catalogue: Catalogue, resume: dict[str, int] | None = None
+        self,
+        stream: str,
+        connection: str,
+        catalogue: Catalogue,
+        resume: dict[str, int] | None = None,
+        *,
+        account: str | None = None,
     ) -> Normalizer:
-        """A normalizer for one connection.
+        """A normalizer for one connection; `account` is our name of the account of a private stream.
 
         `resume` belongs to the caller and outlives the connection: what must not be published again after a
         reconnect is remembered there (e.g. the last trade id per instrument).

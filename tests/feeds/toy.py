@@ -191,7 +191,13 @@ class ToyVenue:
         return ToySession(ledger, times, subscriptions)
 
     def normalizer(
-        self, stream: str, connection: str, catalogue: Catalogue, resume: dict[str, int] | None = None
+        self,
+        stream: str,
+        connection: str,
+        catalogue: Catalogue,
+        resume: dict[str, int] | None = None,
+        *,
+        account: str | None = None,
     ) -> ToyNormalizer:
         return ToyNormalizer(connection)
 

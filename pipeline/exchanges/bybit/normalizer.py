@@ -77,6 +77,8 @@ class BybitNormalizer:
     connection: str
     catalogue: Catalogue
     resume: dict[str, int] = attrs.field(factory=dict)
+    account: str | None = None
+    """Our name of the account whose private stream this is."""
     streams: Mapping[str, StreamState] = attrs.field(init=False)
     _streams: dict[str, StreamState] = attrs.field(factory=dict, init=False)
     _origins: dict[str, Origin] = attrs.field(factory=dict, init=False)

@@ -159,10 +159,16 @@ class Bybit:
         return BybitSession(tuple(subscriptions), times, _limits(endpoint), endpoint)
 
     def normalizer(
-        self, stream: str, connection: str, catalogue: Catalogue, resume: dict[str, int] | None = None
+        self,
+        stream: str,
+        connection: str,
+        catalogue: Catalogue,
+        resume: dict[str, int] | None = None,
+        *,
+        account: str | None = None,
     ) -> BybitNormalizer:
         """A normalizer for one connection; on `private`, `trade` and `status` no topic has an event kind yet."""
-        return BybitNormalizer(stream, connection, catalogue, {} if resume is None else resume)
+        return BybitNormalizer(stream, connection, catalogue, {} if resume is None else resume, account)
 
     def sequence_rule(self, channel: str) -> SequenceRule | None:
         """Books count by one and repeat harmlessly; level 1 sends whole quotes."""
