@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -24,7 +23,8 @@ from tests.e2e.connector import (
     until,
     urls,
 )
-from tests.e2e.consumer import Record, Topics, books, check_book, prints
+from tests.e2e.consumer import Record, Topics
+from tests.e2e.delivered import check_everything
 
 DEADLINE_S = 60
 CHANNELS = {
@@ -39,28 +39,6 @@ TRADES = {"bybit": "publicTrade.*", "okx": "trades:*"}
 def market(name: str, *, rate: float = 60, instruments: int = 2) -> MarketSettings:
     """A few perpetuals."""
     return MarketSettings(rate=rate, instruments=many(name, instruments), levels=60)
-
-
-async def check_everything(topics: Topics, connector: Connector, *, instruments: int) -> dict[Any, list[Record]]:
-    """All trades and book updates that were received are in Kafka, once and in order; returns the book records."""
-    assert connector.service.sink is not None
-    stats = connector.service.sink.stats()
-    assert stats.published == stats.acknowledged
-    for kind in ("trade", "book_update", "feed_status", "dead_letter"):
-        assert len(await topics.read(kind)) == stats.by_kind[kind]
-    trades, wanted = await topics.read("trade"), connector.witness.trades()
-    assert len(wanted) == instruments
-    assert prints(trades) == wanted
-    found, changes = books(await topics.read("book_update")), connector.witness.books()
-    assert found.keys() == changes.keys()
-    assert len(found) == instruments
-    for name, records in found.items():
-        check_book(records, changes[name])
-    partitions: dict[str, set[int]] = {}
-    for record in trades:
-        partitions.setdefault(record.key, set()).add(record.partition)
-    assert all(len(each) == 1 for each in partitions.values())
-    return found
 
 
 def statuses(records: list[Record], *wanted: str) -> Counter[tuple[str, str]]:
