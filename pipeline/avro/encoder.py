@@ -13,7 +13,9 @@ import attrs
 
 from pipeline.avro.pieces import (
     FALSE,
+    LENGTH,
     NULL,
+    SHORT,
     SOME,
     TRUE,
     Piece,
@@ -29,6 +31,7 @@ from pipeline.avro.pieces import (
     int_piece,
     long_piece,
     map_of,
+    match_short_decimals,
     nullable,
     text_piece,
 )
@@ -118,6 +121,7 @@ for _name, _piece in (
 _GLOBALS: dict[str, Any] = {
     **_PIECES,
     "FALSE": FALSE,
+    "LENGTH": LENGTH,
     "NULL": NULL,
     "SOME": SOME,
     "TRUE": TRUE,
@@ -128,6 +132,7 @@ _GLOBALS: dict[str, Any] = {
     "double_piece": double_piece,
     "int_piece": int_piece,
     "long_piece": long_piece,
+    "match_short_decimals": match_short_decimals,
     "text_map_piece": text_map_piece,
     "text_piece": text_piece,
     "texts_piece": texts_piece,
@@ -269,7 +274,7 @@ class _RowsByLayout(dict[Layout, _Rows]):
         self._level_fields = level_fields
 
     def __missing__(self, layout: Layout) -> _Rows:
-        written = []
+        written, quickly, decimals = [], [], []
         unknown = set(layout) - {field["name"] for field in self._level_fields} - {None}
         if unknown:
             raise Unfit("names what a level does not have")
@@ -279,17 +284,34 @@ class _RowsByLayout(dict[Layout, _Rows]):
                 position = f"row[{layout.index(field['name'])}]"
                 expression = (kind.nullable_expression if has_null else kind.expression).format(position)
                 written.append(f"{{{expression}}}")
+                if kind is _TYPES["string decimal-text"]:
+                    decimals.append(f"{{{position}}}")
+                    expression = f"LENGTH[len({position})]}}{{{position}"
+                    quickly.append(rf"\x02{{{expression}}}" if has_null else f"{{{expression}}}")
+                else:
+                    quickly.append(written[-1])
             elif has_null:
                 written.append(r"\x00")
+                quickly.append(r"\x00")
             else:
                 raise Unfit(f"lacks {field['name']}")
-        level = "".join(written)
-        source = f"""\
-def write(rows):
-    levels = [f"{level}" for row in rows]
-    return f"{{long_piece(len(levels))}}{{''.join(levels)}}{{NULL}}" if levels else NULL
-"""
-        write = cast("_Rows", _compile(source, "write", dict(_GLOBALS)))
+        lines = ["def write(rows):", f'    levels = [f"{"".join(written)}" for row in rows]']
+        if decimals:
+            lines[1:] = [
+                f'    numbers = ",".join([f"{",".join(decimals)}" for row in rows])',
+                f'    if match_short_decimals(numbers) and numbers.count(",") == {len(decimals)} * len(rows) - 1:',
+                f'        levels = [f"{"".join(quickly)}" for row in rows]',
+                "    else:  # not all of them are short and sound: each for itself, to find the one that is not",
+                f'        levels = [f"{"".join(written)}" for row in rows]',
+            ]
+        lines += [
+            "    if not levels:",
+            "        return NULL",
+            f"    count = LENGTH[len(levels)] if len(levels) < {SHORT} else long_piece(len(levels))",
+            "    return f\"{count}{''.join(levels)}{NULL}\"",
+            "",
+        ]
+        write = cast("_Rows", _compile("\n".join(lines), "write", dict(_GLOBALS)))
         self[layout] = write
         return write
 

@@ -29,7 +29,8 @@ PRECISION, SCALE = 38, 18
 SHORT = 64
 """Texts below this length have a length prefix of one byte."""
 
-_LENGTH = tuple(chr(2 * length) for length in range(SHORT))
+LENGTH = tuple(chr(2 * length) for length in range(SHORT))
+"""Length prefixes of short texts."""
 _14_BITS = 0x3FFF
 _MORE = tuple(chr(bits & 0x7F | 0x80) + chr(bits >> 7 | 0x80) for bits in range(_14_BITS + 1))
 _LAST = tuple(chr(bits) if bits < 0x80 else chr(bits & 0x7F | 0x80) + chr(bits >> 7) for bits in range(_14_BITS + 1))
@@ -147,7 +148,7 @@ def text_piece(text: str) -> str:
     if text.isascii():
         length = len(text)
         # Concatenated instead of formatted, because that refuses bytes, which have `isascii` too.
-        return (_LENGTH[length] if length < SHORT else long_piece(length)) + text
+        return (LENGTH[length] if length < SHORT else long_piece(length)) + text
     return bytes_piece(text.encode())
 
 
@@ -156,14 +157,22 @@ def decimal_text_piece(text: str) -> str:
     if match_decimal(text) is None:
         raise Unfit("is no decimal number")
     length = len(text)
-    return (_LENGTH[length] if length < SHORT else long_piece(length)) + text
+    return (LENGTH[length] if length < SHORT else long_piece(length)) + text
+
+
+_SHORT_DECIMAL = r"-?[0-9]{1,28}+(?:\.[0-9]{1,28}+)?+(?:[eE][+-]?[0-9]{1,3}+)?+"
+match_short_decimals = re.compile(rf"{_SHORT_DECIMAL}(?:,{_SHORT_DECIMAL})*+", re.ASCII).fullmatch
+"""Whether decimal numbers joined by commas are all sound and below `SHORT`: one question for all levels of a book.
+
+Sizes hardly repeat, so that asking for each of them costs more than everything else that is done with it.
+"""
 
 
 def decimal_bytes_piece(text: str) -> str:
     """A decimal number as Avro decimal(38,18): the unscaled integer, big-endian in two's complement."""
     number = unscaled(text)
     size = number.bit_length() // 8 + 1
-    return _LENGTH[size] + number.to_bytes(size, "big", signed=True).decode("latin-1")
+    return LENGTH[size] + number.to_bytes(size, "big", signed=True).decode("latin-1")
 
 
 def unscaled(text: str) -> int:

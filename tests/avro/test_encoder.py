@@ -318,6 +318,7 @@ def test_payloads_do_not_fill_the_cache() -> None:
         (PRICE_SIZE, [("1", "2"), ("1",)], "book_update.bids[1]: has fewer than 2 positions: ('1',)"),
         (PRICE_SIZE_COUNT, [("1", "2", "0")], "book_update.bids[0]: has fewer than 4 positions: ('1', '2', '0')"),
         (PRICE_SIZE, [("1", "2"), ("1", "")], "book_update.bids[1].size: is no decimal number: ''"),
+        (PRICE_SIZE, [("1,2", "3")], "book_update.bids[0].price: is no decimal number: '1,2'"),
         (PRICE_SIZE, [("1", None)], "book_update.bids[0].size: must not be null: None"),
         (PRICE_SIZE, [(1.5, "2")], "book_update.bids[0].price: is of the wrong type float: 1.5"),
         (PRICE_SIZE, [{"price": "1", "size": "2"}], "book_update.bids[0]: is of the wrong type dict"),
@@ -341,6 +342,14 @@ def test_rows_that_do_not_fit_are_named(layout: Layout, bids: list[Any], message
     assert refusal(book(layout, bids, [])).startswith(message)
     good = book(PRICE_SIZE, [("1", "2")], [])
     assert ENCODERS["text", "book_update"](good) == fastavro_bytes(good, "text")
+
+
+@pytest.mark.parametrize("digits", [27, 28, 29, 63, 64, 200])
+@pytest.mark.parametrize("levels", [1, 63, 64])
+def test_levels_of_any_length_are_written(digits: int, levels: int) -> None:
+    long = f"{'9' * digits}.{'1' * digits}"
+    event = book(PRICE_SIZE_RPI, [("1", "2e-10", None)] * levels, [("-1", long, "1" * digits + "E+100")])
+    assert ENCODERS["text", "book_update"](event) == fastavro_bytes(event, "text")
 
 
 def test_a_null_is_a_missing_list_too() -> None:
