@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Literal
 
 import attrs
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigEntry, ConfigResource
+from confluent_kafka.admin._listoffsets import LatestSpec, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from pipeline.sink.errors import SinkFailed
@@ -114,6 +115,7 @@ def prepare_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicR
         known = [plan for plan in plans if plan.name not in settled]
         if any(plan.name not in partitions for plan in known):  # somebody else has just created them
             partitions = _await_topics(admin, {plan.name for plan in known})
+        _await_leaders(admin, {plan.name for plan in plans} - {r.topic for r in reports if r.outcome == "missing"})
         return reports + _verify(admin, known, partitions, settings)
     except KafkaException as error:
         raise SinkFailed(f"cannot ask {_where(settings)} about topics: {error.args[0].str()}") from None
@@ -122,6 +124,24 @@ def prepare_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicR
 def _partitions(admin: AdminClient) -> dict[str, int]:
     topics = admin.list_topics(timeout=_TIMEOUT_S).topics
     return {name: len(topic.partitions) for name, topic in topics.items() if topic.partitions}
+
+
+def _await_leaders(admin: AdminClient, names: Collection[str]) -> None:
+    """Return when every partition can be written, or after `_TIMEOUT_S`: a cluster in trouble is no reason not to run.
+
+    A broker that has just learnt of a partition refuses its first batch and may take the second. What a producer sends
+    first may begin anywhere, so the first batch, sent again, passes for a repetition: acknowledged, but in no log.
+    """
+    deadline = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < deadline:
+        known = {name: count for name, count in _partitions(admin).items() if name in names}
+        # Unlike metadata, offsets are answered by what also takes the writes.
+        partitions = [TopicPartition(name, number) for name, count in known.items() for number in range(count)]
+        asked: dict[TopicPartition, OffsetSpec] = dict.fromkeys(partitions, LatestSpec())  # type: ignore[no-untyped-call]
+        answers = admin.list_offsets(asked, request_timeout=_TIMEOUT_S).values() if asked else ()
+        if len(known) == len(names) and all(answer.exception(_TIMEOUT_S) is None for answer in answers):
+            return
+        time.sleep(_PAUSE_S)
 
 
 def _await_topics(admin: AdminClient, names: set[str]) -> dict[str, int]:

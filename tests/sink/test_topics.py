@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from concurrent.futures import Future
+from typing import Any
+
 import attrs
 import pytest
 import trio
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from pipeline.model.errors import Refused
@@ -76,6 +81,29 @@ def test_what_differs_is_told(broker: KafkaBroker, settings: KafkaSettings) -> N
         "cleanup.policy is compact: compaction would delete all but the latest record of a key",
     )
     assert reports[instrument].warnings == ("cleanup.policy is delete, compact is configured",)
+
+
+def test_new_topics_are_ready_when_their_partitions_answer(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that is not led yet can lose the first batch; metadata shows it before it is."""
+    ask, asked = AdminClient.list_offsets, []
+
+    def not_at_once(admin: AdminClient, partitions: dict[TopicPartition, OffsetSpec], **options: Any) -> Any:
+        asked.append(set(partitions))
+        answers = ask(admin, partitions, **options)
+        if len(asked) < 3:
+            refused: Future[None] = Future()
+            refused.set_exception(KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)))
+            answers[next(iter(partitions))] = refused
+        return answers
+
+    monkeypatch.setattr(AdminClient, "list_offsets", not_at_once)
+    created = prepare_topics(attrs.evolve(settings, topic_defaults=TopicSettings(partitions=2)), ["trade", "ticker"])
+    assert [report.outcome for report in created] == ["created", "created"]
+    names = {topic_name(settings, kind) for kind in ("trade", "ticker")}
+    assert asked[-1] == {TopicPartition(name, number) for name in names for number in range(2)}
+    assert len(asked) >= 3
 
 
 async def test_a_missing_topic_that_may_not_be_created_ends_the_start(settings: KafkaSettings) -> None:
