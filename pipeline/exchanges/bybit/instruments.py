@@ -1,4 +1,4 @@
-"""Bybit's catalogue: `GET /v5/market/instruments-info`, one market and page at a time."""
+"""Bybit's catalogue: `GET /v5/market/instruments-info`, for spreads `/v5/spread/instrument`, page by page."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ OPTION_BASES = ("BTC", "ETH", "SOL")
 CONNECTION = "bybit.rest"
 
 _PATH = "/v5/market/instruments-info"
+_SPREAD_PATH = "/v5/spread/instrument"
 _CURSOR = "&cursor="
 
 
@@ -44,6 +45,14 @@ class Row(msgspec.Struct, rename="camel"):
     lot_size_filter: Mapping[str, Any] | None = None
     leverage_filter: Mapping[str, Any] | None = None
     pre_listing_info: Mapping[str, Any] | None = None
+    # Spreads have no filters but these, and name their legs.
+    tick_size: str | None = None
+    min_price: str | None = None
+    max_price: str | None = None
+    lot_size: str | None = None
+    min_size: str | None = None
+    max_size: str | None = None
+    legs: list[Any] | None = None
 
 
 class Listing(msgspec.Struct, rename="camel"):
@@ -65,6 +74,8 @@ def first_pages(market: str) -> list[RestPage]:
 
     The default status filter of `linear` leaves out perpetuals in pre-market trading; spot knows no pages.
     """
+    if market == "spread":
+        return [RestPage(f"{_SPREAD_PATH}?limit=500")]
     base = f"{_PATH}?category={market}"
     if market == "spot":
         return [RestPage(base)]
@@ -111,6 +122,8 @@ def _listing(body: bytes) -> Listing:
 
 def _market(row: Row, default: str | None) -> str | None:
     """The market a row belongs to: with a base coin, linear and inverse listings hold each other's contracts."""
+    if row.legs is not None:
+        return "spread"
     kind = row.contract_type or ""
     if kind.startswith("Linear"):
         return "linear"
@@ -145,14 +158,14 @@ def _instrument(row: Row, market: str, receive_time: int) -> Instrument:
         contract_value=DecimalText("1") if inverse else None,
         contract_currency=(row.quote_coin or None) if inverse else None,
         is_inverse=inverse,
-        tick_size=_text(price, "tickSize"),
-        lot_size=_text(lot, "qtyStep", "basePrecision"),
-        min_size=_text(lot, "minOrderQty"),
-        max_limit_size=_text(lot, "maxLimitOrderQty", "maxOrderQty"),
+        tick_size=_text(price, "tickSize") or _given(row.tick_size),
+        lot_size=_text(lot, "qtyStep", "basePrecision") or _given(row.lot_size),
+        min_size=_text(lot, "minOrderQty") or _given(row.min_size),
+        max_limit_size=_text(lot, "maxLimitOrderQty", "maxOrderQty") or _given(row.max_size),
         max_market_size=_text(lot, "maxMktOrderQty", "maxMarketOrderQty"),
         min_value=_text(lot, "minNotionalValue", "minOrderAmt"),
-        min_price=_text(price, "minPrice"),
-        max_price=_text(price, "maxPrice"),
+        min_price=_text(price, "minPrice") or _given(row.min_price),
+        max_price=_text(price, "maxPrice") or _given(row.max_price),
         listing_time=listed,
         expiry_time=expiry,
         strike=strike,
@@ -165,7 +178,7 @@ def _instrument(row: Row, market: str, receive_time: int) -> Instrument:
 
 
 def _kind(row: Row, market: str) -> str:
-    if market in {"spot", "option"}:
+    if market in {"spot", "option", "spread"}:
         return market
     kind = row.contract_type or ""
     if kind.endswith("Perpetual"):
@@ -192,6 +205,10 @@ def _micros(millis: str | None) -> Micros | None:
     """Raises `ValueError`; "0" and "" are none."""
     value = int(millis or "0")
     return Micros(value * 1000) if value else None
+
+
+def _given(text: str | None) -> DecimalText | None:
+    return DecimalText(text) if text else None
 
 
 def _text(values: Mapping[str, Any], *names: str) -> DecimalText | None:

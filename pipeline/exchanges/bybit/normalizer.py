@@ -1,58 +1,44 @@
-"""Bybit's public messages to events.
+"""Bybit's messages to events.
 
 The first bytes of a message choose one typed decode. Messages that start otherwise (another key order, white
-space) or hold other types than documented take a slower way to the same events.
+space) or hold other types than documented take a slower way to the same events. What has a topic but no kind of
+event is passed on as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from hashlib import sha256
+from typing import Any
 
 import attrs
 import msgspec
 
-from pipeline.exchanges.bybit import wire
+from pipeline.exchanges.bybit import risk, wire
+from pipeline.exchanges.bybit.quotes import BookStream, quotes
 from pipeline.exchanges.bybit.tickers import FIELDS, TickerStream, merge, number
-from pipeline.exchanges.bybit.topics import INTERVALS, MARKETS, RPI_DEPTH
+from pipeline.exchanges.bybit.topics import INTERVALS, MARKETS, RPI_DEPTH, family_of, instrument_of, raw_channel
 from pipeline.exchanges.venue import Catalogue, StreamState
-from pipeline.model.decimals import DecimalText
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import (
     BASE,
     PRICE_SIZE,
     PRICE_SIZE_RPI,
     QUOTE,
-    Bbo,
     BookUpdate,
     Candle,
     Event,
-    Layout,
     Micros,
     Origin,
-    Row,
+    Raw,
     Trade,
 )
 
 VENUE = "bybit"
 _PREFIX = 14
 """Bytes that tell the topic families apart, behind `{"topic":"` as well as behind the `{"id":"` of options."""
+_OF_ONE_INSTRUMENT = ("allLiquidation.", "priceLimit.")
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
-
-Quote = tuple[DecimalText, DecimalText]
-
-
-@attrs.define(eq=False)
-class BookStream(StreamState):
-    """One order-book topic; level 1 also remembers its quotes."""
-
-    channel: str = ""
-    depth: int = 0
-    layout: Layout = PRICE_SIZE
-    last: int | None = None
-    """`u` of the last quotes; None without valid ones."""
-    bid: Quote | None = None
-    ask: Quote | None = None
 
 
 @attrs.define(eq=False)
@@ -81,7 +67,7 @@ class BybitNormalizer:
     """Our name of the account whose private stream this is."""
     streams: Mapping[str, StreamState] = attrs.field(init=False)
     _streams: dict[str, StreamState] = attrs.field(factory=dict, init=False)
-    _origins: dict[str, Origin] = attrs.field(factory=dict, init=False)
+    _origins: dict[str | None, Origin] = attrs.field(factory=dict, init=False)
     _books: dict[str, BookStream] = attrs.field(factory=dict, init=False)
     _tickers: dict[str, TickerStream] = attrs.field(factory=dict, init=False)
     _candles: dict[str, CandleStream] = attrs.field(factory=dict, init=False)
@@ -91,18 +77,18 @@ class BybitNormalizer:
 
     def __attrs_post_init__(self) -> None:
         self.streams = self._streams
-        self._families = FAMILIES if self.stream in MARKETS else {}
+        self._families = FAMILIES.get(self.stream, {})
         self._readers = _READERS if self.stream in MARKETS else {}
         self._size_unit = QUOTE if self.stream == "inverse" else BASE
 
     def normalize(self, message: bytes, receive_time: int) -> list[Event]:
-        """The events of one message; raises `BadMessage` for what is no message of the venue or has no event kind."""
+        """The events of one message; raises `BadMessage` for what is neither data nor a known control message."""
         try:
             reader = self._readers.get(message[:_PREFIX])
             if reader is not None:
                 decode, take = reader
                 return take(self, decode(message), receive_time)
-            family = self._families.get(_family(wire.decode_envelope(message).topic))
+            family = self._families.get(family_of(wire.decode_envelope(message).topic))
             if family is not None:
                 return family.take(self, family.decode(message), receive_time)
         except _UNREADABLE:
@@ -120,9 +106,9 @@ class BybitNormalizer:
                 return []
             if not isinstance(topic, str):
                 raise ValueError("neither data nor a known answer")
-            family = self._families.get(_family(topic))
+            family = self._families.get(family_of(topic))
             if family is None:
-                raise ValueError("no event kind for this topic yet")
+                return [self._raw(topic, plain, message, receive_time)]
             return family.take(self, wire.loosely(plain, family.shape), receive_time)
         except _UNREADABLE as error:
             raise BadMessage(f"{VENUE} {self.stream} {topic or 'message'}: {error}") from error
@@ -162,11 +148,11 @@ class BybitNormalizer:
         stream = self._streams.get(message.topic)
         if stream is None:
             # Options trade under their base coin's topic, each print naming its contract.
-            instrument = _instrument(message.topic, "publicTrade", 1)
+            instrument = instrument_of(message.topic, "publicTrade", 1)
             origin = None if self.stream == "option" else self._origin(instrument)
             stream = self._streams[message.topic] = StreamState(message.topic, origin)
         elif stream.origin is not None and stream.origin.symbol is None:
-            stream.origin = self._origin(_instrument(message.topic, "publicTrade", 1))
+            stream.origin = self._origin(instrument_of(message.topic, "publicTrade", 1))
         stream.messages += 1
         stream.last_receive = receive_time
         return events
@@ -180,7 +166,7 @@ class BybitNormalizer:
             stream = self._open_book(message.topic)
         origin = stream.origin
         if origin is None or origin.symbol is None:
-            origin = stream.origin = self._origin(_instrument(message.topic, "orderbook", 2))
+            origin = stream.origin = self._origin(instrument_of(message.topic, "orderbook", 2))
         stream.messages += 1
         stream.last_receive = receive_time
         book = message.data
@@ -189,7 +175,7 @@ class BybitNormalizer:
         is_snapshot = kind == "snapshot" or update == 1
         time = Micros((message.cts or message.ts) * 1000)
         if stream.depth == 1:
-            return self._bbo(stream, origin, is_snapshot, book, time, receive_time)
+            return quotes(stream, origin, is_snapshot, book, time, Micros(receive_time), self._size_unit)
         return [
             BookUpdate(
                 origin,
@@ -210,43 +196,6 @@ class BybitNormalizer:
             )
         ]
 
-    def _bbo(
-        self,
-        stream: BookStream,
-        origin: Origin,
-        is_snapshot: bool,
-        book: wire.Book | wire.RpiBook,
-        time: Micros,
-        receive_time: int,
-    ) -> list[Event]:
-        if is_snapshot:
-            bid, ask = _best(None, book.b), _best(None, book.a)
-            if book.u == stream.last and bid == stream.bid and ask == stream.ask:
-                return []  # repeated every three seconds
-        elif stream.last is None or book.u != stream.last + 1:
-            # Deltas came until 2025-03. One that does not follow could leave a wrong quote: the next snapshot heals.
-            stream.last = None
-            return []
-        else:
-            bid, ask = _best(stream.bid, book.b), _best(stream.ask, book.a)
-        stream.last, stream.bid, stream.ask = book.u, bid, ask
-        bid_price, bid_size = bid or (None, None)
-        ask_price, ask_size = ask or (None, None)
-        return [
-            Bbo(
-                origin,
-                time,
-                Micros(receive_time),
-                book.u,
-                stream.channel,
-                bid_price,
-                bid_size,
-                ask_price,
-                ask_size,
-                self._size_unit,
-            )
-        ]
-
     def _take_ticker(self, message: wire.TickerMessage | wire.LooseTickerMessage, receive_time: int) -> list[Event]:
         kind = message.type
         if kind != "delta" and kind != "snapshot":
@@ -256,10 +205,10 @@ class BybitNormalizer:
             data = _texts(data, self.stream)
         stream = self._tickers.get(message.topic)
         if stream is None:
-            stream = TickerStream(message.topic, self._origin(_instrument(message.topic, "tickers", 1)))
+            stream = TickerStream(message.topic, self._origin(instrument_of(message.topic, "tickers", 1)))
         origin = stream.origin
         if origin is None or origin.symbol is None:
-            origin = stream.origin = self._origin(_instrument(message.topic, "tickers", 1))
+            origin = stream.origin = self._origin(instrument_of(message.topic, "tickers", 1))
         time = Micros(message.ts * 1000)
         events = merge(stream, origin, self.stream, kind == "snapshot", data, time, Micros(receive_time), message.cs)
         if not stream.messages:
@@ -274,7 +223,7 @@ class BybitNormalizer:
             stream = self._open_candles(message.topic)
         origin = stream.origin
         if origin is None or origin.symbol is None:
-            origin = stream.origin = self._origin(_instrument(message.topic, "kline", 2))
+            origin = stream.origin = self._origin(instrument_of(message.topic, "kline", 2))
         venue_interval = message.topic.split(".", 2)[1]
         inverse = self._size_unit is QUOTE
         last_closed = known = self.resume.get(stream.resume_key, -1)
@@ -313,11 +262,9 @@ class BybitNormalizer:
         return events
 
     def _open_book(self, topic: str) -> BookStream:
-        instrument = _instrument(topic, "orderbook", 2)
+        instrument = instrument_of(topic, "orderbook", 2)
         channel = topic[: -len(instrument) - 1]
         level = channel.partition(".")[2]
-        if level == "full":
-            raise ValueError("no event kind for the full book, which is complete only with a REST snapshot")
         if level == "rpi":
             depth, layout = RPI_DEPTH, PRICE_SIZE_RPI
         elif level.isascii() and level.isdecimal():
@@ -329,7 +276,7 @@ class BybitNormalizer:
         return stream
 
     def _open_candles(self, topic: str) -> CandleStream:
-        instrument = _instrument(topic, "kline", 2)
+        instrument = instrument_of(topic, "kline", 2)
         venue_interval = topic.split(".", 2)[1]
         stream = CandleStream(
             topic,
@@ -340,12 +287,46 @@ class BybitNormalizer:
         self._streams[topic] = self._candles[topic] = stream
         return stream
 
-    def _origin(self, instrument: str) -> Origin:
+    def _take_risk(
+        self, read: Callable[[Any, risk.OriginOf, Micros], list[Event]], message: Any, receive_time: int
+    ) -> list[Event]:
+        events = read(message, self._origin, Micros(receive_time))
+        topic: str = message.topic
+        stream = self._streams.get(topic)
+        if stream is None:
+            stream = self._streams[topic] = StreamState(topic)
+        if topic.startswith(_OF_ONE_INSTRUMENT):
+            stream.origin = self._origin(topic.partition(".")[2])
+        stream.messages += 1
+        stream.last_receive = receive_time
+        return events
+
+    def _raw(self, topic: str, plain: dict[str, Any], message: bytes, receive_time: int) -> Raw:
+        time = plain.get("ts") or plain.get("creationTime")
+        channel, instrument = raw_channel(topic)
+        payload = message.decode()
+        stream = self._streams.get(topic)
+        if stream is None:
+            stream = self._streams[topic] = StreamState(topic)
+        stream.origin = self._origin(instrument)
+        stream.messages += 1
+        stream.last_receive = receive_time
+        return Raw(
+            stream.origin,
+            Micros(time * 1000) if type(time) is int else None,
+            Micros(receive_time),
+            None,
+            channel,
+            payload,
+            sha256(message).hexdigest(),
+        )
+
+    def _origin(self, instrument: str | None) -> Origin:
         """One origin per instrument; replaced once, when the catalogue has come to know the symbol."""
         known = self._origins.get(instrument)
         if known is not None and known.symbol is not None:
             return known
-        entry = self.catalogue.get((self.stream, instrument))
+        entry = self.catalogue.get((self.stream, instrument)) if instrument is not None else None
         symbol = entry.origin.symbol if entry is not None else None
         if known is None or symbol is not None:
             known = Origin(VENUE, self.stream, instrument, symbol, None, self.connection)
@@ -371,19 +352,34 @@ def _decode_book(message: bytes) -> wire.BookMessage | wire.RpiBookMessage:
     return wire.decode_rpi_book(message) if message[20:24] == b"rpi." else wire.decode_book(message)
 
 
-FAMILIES: Mapping[str, Family] = {
+def _risk(shape: type[Any], read: Callable[[Any, risk.OriginOf, Micros], list[Event]]) -> Family:
+    def take(normalizer: BybitNormalizer, message: Any, receive_time: int) -> list[Event]:
+        return normalizer._take_risk(read, message, receive_time)
+
+    return Family(msgspec.json.Decoder(shape).decode, shape, take)
+
+
+_PUBLIC: Mapping[str, Family] = {
     "orderbook": Family(wire.decode_book, wire.BookMessage, BybitNormalizer._take_book),
     "orderbook.rpi": Family(wire.decode_rpi_book, wire.RpiBookMessage, BybitNormalizer._take_book),
     "publicTrade": Family(wire.decode_trades, wire.TradeMessage, BybitNormalizer._take_trades),
     "tickers": Family(wire.decode_ticker, wire.LooseTickerMessage, BybitNormalizer._take_ticker),
     "kline": Family(wire.decode_candles, wire.CandleMessage, BybitNormalizer._take_candles),
+    "allLiquidation": _risk(risk.LiquidationMessage, risk.liquidations),
+    "priceLimit": _risk(risk.PriceLimitMessage, risk.price_limits),
+    "insurance": _risk(risk.InsuranceMessage, risk.insurance_funds),
+    "adlAlert": _risk(risk.AdlMessage, risk.adl_alerts),
 }
-"""A further topic is one wire type, one `_take_` method and one line here."""
+FAMILIES: Mapping[str, Mapping[str, Family]] = {
+    **dict.fromkeys(MARKETS, _PUBLIC),
+    "status": {"system.status": _risk(risk.StatusMessage, risk.system_statuses)},
+}
+"""By stream. A further topic is one wire type, one function from it to events, and one line here."""
 
 
 def _readers() -> dict[bytes, Reader]:
     readers: dict[bytes, Reader] = {}
-    for name, family in FAMILIES.items():
+    for name, family in _PUBLIC.items():
         decode = _decode_book if name.startswith("orderbook") else family.decode
         for start in ('{"topic":"', '{"id":"'):
             prefix = f"{start}{name}.".encode()[:_PREFIX]
@@ -393,31 +389,6 @@ def _readers() -> dict[bytes, Reader]:
 
 
 _READERS: Mapping[bytes, Reader] = _readers()
-
-
-def _family(topic: str) -> str:
-    return "orderbook.rpi" if topic.startswith("orderbook.rpi.") else topic.partition(".")[0]
-
-
-def _instrument(topic: str, family: str, dots: int) -> str:
-    """What follows the given number of dots; symbols themselves are kept whole."""
-    parts = topic.split(".", dots)
-    if parts[0] != family:  # the first bytes can be alike: tickers_lt is no ticker
-        raise ValueError(f"is no topic of {family}")
-    if len(parts) <= dots or not all(parts):
-        raise ValueError("the topic names no instrument")
-    return parts[dots]
-
-
-def _best(known: Quote | None, rows: list[Row]) -> Quote | None:
-    """The quote of one side after these rows: the last one set, unless it was deleted."""
-    for row in rows:
-        price, size = cast("Quote", row)
-        if size.strip("0."):
-            known = price, size
-        elif known is not None and known[0] == price:
-            known = None
-    return known
 
 
 def _texts(data: Mapping[str, Any], market: str) -> dict[str, str]:

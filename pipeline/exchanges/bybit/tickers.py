@@ -19,6 +19,7 @@ from pipeline.model.events import (
     MarkPrice,
     Micros,
     OpenInterest,
+    OptionSummary,
     Origin,
     Ticker,
 )
@@ -43,6 +44,9 @@ _RATE, _FUNDING_TIME, _HOURS, _CAP = (
 _INTEREST, _INTEREST_VALUE = _AT["open_interest"], _AT["open_interest_value"]
 _SINGLE, _SINGLE_VALUE = _AT["single_open_interest"], _AT["single_open_interest_value"]
 _VOLUME, _BASE_VOLUME, _QUOTE_VOLUME = _AT["volume_24h"], _AT["base_volume_24h"], _AT["quote_volume_24h"]
+
+_SUMMARY = [_AT.get(field.name) for field in attrs.fields(OptionSummary)]
+"""Where a ticker's state has the attributes of `OptionSummary`, in order."""
 
 
 def number(text: str) -> float | None:
@@ -156,6 +160,19 @@ FIELDS: Mapping[str, Fields] = {
             "change24h": ("change_24h", number),
         }
     ),
+    "spread": _fields(
+        {
+            "bidPrice": "bid_price",
+            "bidSize": "bid_size",
+            "askPrice": "ask_price",
+            "askSize": "ask_size",
+            "lastPrice": "last_price",
+            "prevPrice24h": "open_24h",
+            "highPrice24h": "high_24h",
+            "lowPrice24h": "low_24h",
+            "volume24h": "volume_24h",
+        }
+    ),
 }
 """By market. On options zero prices, quoted sizes and volatilities mean none."""
 
@@ -202,9 +219,16 @@ def merge(
         values[_UNIT] = BASE
         values[_BASE_VOLUME] = values[_VOLUME]
     events: list[Event] = [Ticker(*values[:TICKER_SIZE])]
+    if market == "option":
+        events.append(_summary(values))
     _add_changed(events, known, values)
     stream.values = values
     return events
+
+
+def _summary(values: list[Any]) -> OptionSummary:
+    chosen: list[Any] = [None if at is None else values[at] for at in _SUMMARY]
+    return OptionSummary(*chosen)
 
 
 _NOTHING: list[Any] = [None] * len(_AT)

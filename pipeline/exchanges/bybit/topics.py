@@ -1,16 +1,17 @@
-"""What the venue calls its channels and intervals, and which topics there are in which market."""
+"""What the venue calls its channels and intervals, which topics there are in which market, and how they are built."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-MARKETS = ("spot", "linear", "inverse", "option")
+MARKETS = ("spot", "linear", "inverse", "option", "spread")
 
 BOOK_DEPTHS: Mapping[str, tuple[str, ...]] = {
     "spot": ("50", "200", "1000", "rpi"),
     "linear": ("50", "200", "1000", "rpi"),
     "inverse": ("50", "200", "1000", "rpi"),
     "option": ("25", "100"),
+    "spread": ("25",),
 }
 """Offered order books by market; the first is the default. Level 1 is the channel bbo."""
 RPI_DEPTH = 50
@@ -20,9 +21,21 @@ TICKER_CHANNELS: Mapping[str, tuple[str, ...]] = {
     "spot": ("ticker", "index_price"),
     "linear": ("ticker", "mark_price", "index_price", "funding_rate", "open_interest"),
     "inverse": ("ticker", "mark_price", "index_price", "funding_rate", "open_interest"),
-    "option": ("ticker", "mark_price", "index_price", "open_interest"),
+    "option": ("ticker", "option_summary", "mark_price", "index_price", "open_interest"),
+    "spread": ("ticker",),
 }
 """Our channels that all come with the one topic `tickers`; whoever wants one of them gets the others too."""
+
+POOL_CHANNELS: Mapping[str, str] = {"insurance_fund": "insurance", "adl_alert": "adlAlert"}
+"""The venue's channel of ours that is subscribed by insurance pool instead of instrument."""
+
+_OTHER_CHANNELS: Mapping[str, tuple[str, ...]] = {
+    "spot": ("bbo", "candle", "price_limit"),
+    "linear": ("bbo", "candle", "price_limit", "liquidation", *POOL_CHANNELS),
+    "inverse": ("bbo", "candle", "price_limit", "liquidation", *POOL_CHANNELS),
+    "option": (),
+    "spread": (),
+}
 
 CHANNELS = (
     "trade",
@@ -34,6 +47,11 @@ CHANNELS = (
     "funding_rate",
     "open_interest",
     "candle",
+    "option_summary",
+    "liquidation",
+    "price_limit",
+    *POOL_CHANNELS,
+    "system_status",
 )
 
 INTERVALS: Mapping[str, str] = {
@@ -66,6 +84,40 @@ def venue_interval(interval: str) -> str | None:
 
 def offered(market: str) -> tuple[str, ...]:
     """Our channels that a market has."""
-    extra = () if market == "option" else ("bbo", "candle")
-    wanted = {"trade", "book", *TICKER_CHANNELS[market], *extra}
+    wanted = {"trade", "book", "system_status", *TICKER_CHANNELS[market], *_OTHER_CHANNELS[market]}
     return tuple(channel for channel in CHANNELS if channel in wanted)
+
+
+_PAIRS = frozenset({"orderbook.rpi", "orderbook.full", "system.status"})
+"""Families that are named by the first two parts of a topic, not by the first alone."""
+_RAW_PREFIXES = {"orderbook.full": 2, "liquidation": 1, "lt": 1, "tickers_lt": 1, "kline_lt": 2}
+"""Topics of one instrument without a kind of event: how many parts stand before the instrument.
+
+A full book has no snapshot on the stream, so its deltas are no order book that anybody could follow here.
+"""
+
+
+def family_of(topic: str) -> str:
+    """What decides about the form of a topic's messages."""
+    first, _, others = topic.partition(".")
+    pair = f"{first}.{others.partition('.')[0]}"
+    return pair if pair in _PAIRS else first
+
+
+def raw_channel(topic: str) -> tuple[str, str | None]:
+    """Channel and instrument of a topic that has no kind of event."""
+    before = _RAW_PREFIXES.get(family_of(topic))
+    parts = topic.split(".", before) if before is not None else []
+    if before is None or len(parts) <= before or not all(parts):
+        return topic, None
+    return ".".join(parts[:-1]), parts[-1]
+
+
+def instrument_of(topic: str, family: str, dots: int) -> str:
+    """What follows the given number of dots; symbols themselves are kept whole."""
+    parts = topic.split(".", dots)
+    if parts[0] != family:  # the first bytes can be alike: tickers_lt is no ticker
+        raise ValueError(f"is no topic of {family}")
+    if len(parts) <= dots or not all(parts):
+        raise ValueError("the topic names no instrument")
+    return parts[dots]

@@ -16,6 +16,7 @@ from pipeline.exchanges.bybit.topics import (
     INTERVALS,
     MARKETS,
     MAX_SILENCE,
+    POOL_CHANNELS,
     offered,
     venue_interval,
 )
@@ -50,6 +51,8 @@ PATHS: Mapping[str, str] = {
     "private": "/v5/private",
     "trade": "/v5/trade",
     "status": "/v5/public/misc/status",
+    "rfq": "/v5/public/rfq",
+    "fp": "/v5/public/fp",
 }
 
 IDLE_CUT_OFF = 600.0
@@ -123,27 +126,28 @@ class Bybit:
         return found
 
     def catalogue_markets(self, spec: ChannelSpec) -> Sequence[str]:
-        """Every channel is subscribed instrument by instrument (option trades by base coin)."""
-        return (spec.market,)
+        """Every channel is subscribed instrument by instrument or by what these have in common, but for the status."""
+        return () if spec.channel == "system_status" else (spec.market,)
 
     def subscriptions(self, spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
         """The topics of a channel for these instruments.
 
         The channels of prices, rates and open interest are parts of the one topic `tickers`: equal topics wanted
         by several channels are one subscription, which brings all of its events. Option trades come by base
-        coin, so a subscription brings those of every option on it.
+        coin, and funds and their alerts by pool, so a subscription brings those of every instrument in it. The
+        status of the venue is the same in every market.
         """
         channel, silence = _venue_channel(spec), spec.max_silence
         if silence is None:
             silence = MAX_SILENCE.get(spec.channel, inf)
+        if spec.channel == "system_status":
+            return [Subscription(channel, spec.channel, channel, spec.market, None, "status", silence)]
         by_topic: dict[str, Subscription] = {}
         for instrument in instruments:
-            symbol = instrument.origin.instrument or ""
-            named: str | None = symbol
-            if spec.market == "option" and spec.channel == "trade":
-                symbol, named = instrument.base or symbol.partition("-")[0], None
-            topic = f"{channel}.{symbol}"
-            by_topic[topic] = Subscription(topic, spec.channel, channel, spec.market, named, spec.market, silence)
+            group = _group(spec, instrument)
+            symbol = None if group else instrument.origin.instrument
+            topic = f"{channel}.{group or symbol}"
+            by_topic[topic] = Subscription(topic, spec.channel, channel, spec.market, symbol, spec.market, silence)
         return list(by_topic.values())
 
     def path(self, endpoint: str) -> str:
@@ -167,7 +171,7 @@ class Bybit:
         *,
         account: str | None = None,
     ) -> BybitNormalizer:
-        """A normalizer for one connection; on `private`, `trade` and `status` no topic has an event kind yet."""
+        """A normalizer for one connection; answers to orders (`trade`) have no kind of event yet."""
         return BybitNormalizer(stream, connection, catalogue, {} if resume is None else resume, account)
 
     def sequence_rule(self, channel: str) -> SequenceRule | None:
@@ -205,8 +209,23 @@ def _venue_channel(spec: ChannelSpec) -> str:
             return "orderbook.1"
         case "candle":
             return f"kline.{venue_interval(spec.interval or '')}"
-        case _:
-            return "tickers"
+        case "liquidation":
+            return "allLiquidation"
+        case "price_limit":
+            return "priceLimit"
+        case "system_status":
+            return "system.status"
+        case channel:
+            return POOL_CHANNELS.get(channel, "tickers")
+
+
+def _group(spec: ChannelSpec, instrument: Instrument) -> str | None:
+    """What a channel is subscribed by, where that is not the instrument: base coin of options, insurance pool."""
+    if spec.market == "option" and spec.channel == "trade":
+        return instrument.base or str(instrument.origin.instrument).partition("-")[0]
+    if spec.channel in POOL_CHANNELS:
+        return "inverse" if spec.market == "inverse" else instrument.settle or "USDT"
+    return None
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:
@@ -218,7 +237,7 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> str:
 
 def _not_offered(spec: ChannelSpec) -> str:
     if spec.channel == "bbo":
-        return "bybit has no level-1 book for options; derive the BBO from a book instead"
+        return f"bybit has no level-1 book in {spec.market}; derive the BBO from a book instead"
     elsewhere = [market for market in MARKETS if spec.channel in offered(market)]
     return f"bybit has no {spec.channel} in {spec.market}, only in {', '.join(elsewhere)}"
 

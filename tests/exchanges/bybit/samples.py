@@ -29,6 +29,7 @@ def catalogue() -> Catalogue:
     saved = ("rest.market.instruments-info.linear", "rest.market.instruments-info.spot")
     instruments = [each for name in saved for each in read_saved(body(name), RECEIVED)]
     instruments += read_saved(body("rest.market.instruments-info.option"), RECEIVED)
+    instruments += read_saved(body("rest.spread.instrument"), RECEIVED)
     return {(each.origin.market, each.origin.instrument or ""): each for each in instruments}
 
 

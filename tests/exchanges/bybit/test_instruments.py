@@ -67,6 +67,32 @@ def test_pre_market_perpetual_and_its_next_page() -> None:
     assert not waiting.is_tradable
 
 
+def test_spread() -> None:
+    (page,) = VENUE.instrument_pages("spread")
+    assert page == RestPage("/v5/spread/instrument?limit=500")
+    (instrument,), following = VENUE.parse_instruments("spread", page, body("rest.spread.instrument"), RECEIVED)
+    assert following == RestPage(f"{page.path}&cursor=first%3D100008%26last%3D100008")
+    assert head(instrument) == ("bybit", "spread", "SOLUSDT_SOL/USDT", None, None, "bybit.rest")
+    assert values(instrument) == {
+        "receive_time": RECEIVED,
+        "kind": "spread",
+        "state": "Trading",
+        "is_tradable": True,
+        "base": "SOL",
+        "quote": "USDT",
+        "settle": "USDT",
+        "size_unit": "base",
+        "is_inverse": False,
+        "tick_size": "0.0001",
+        "lot_size": "0.1",
+        "min_size": "0.1",
+        "max_limit_size": "50000",
+        "min_price": "-1999.9998",
+        "max_price": "1999.9998",
+        "listing_time": 1743675300000000,
+    }
+
+
 def test_option() -> None:
     instrument = parse("option", "rest.market.instruments-info.option")
     assert head(instrument)[2:4] == ("BTC-27MAR26-70000-P-USDT", "BTC-USDT-20260327-70000-P")
@@ -178,6 +204,7 @@ def test_first_pages() -> None:
         f"{path}option&baseCoin=BTC&limit=1000",
         f"{path}option&baseCoin=ETH&limit=1000",
         f"{path}option&baseCoin=SOL&limit=1000",
+        "/v5/spread/instrument?limit=500",
     ]
 
 

@@ -172,7 +172,23 @@ def test_spot_ticker_has_an_index_in_dollars() -> None:
 def test_option_ticker_without_bids() -> None:
     events = normalize("option", *lines("public.option.tickers"))
     common = {"exchange_time": 1672917511074000, "receive_time": RECEIVED}
-    assert kinds(events) == ["ticker", "mark_price", "index_price", "open_interest"]
+    assert kinds(events) == ["ticker", "option_summary", "mark_price", "index_price", "open_interest"]
+    assert values(events[1]) == {
+        **common,
+        "size_unit": "base",
+        "ask_price": "10",
+        "ask_size": "5.1",
+        "ask_implied_volatility": 0.514,
+        "mark_price": "7.86976724",
+        "mark_implied_volatility": 0.4896,
+        "underlying_price": "16815.1",
+        "index_price": "16823.73",
+        "delta": 0.047831,
+        "gamma": 0.00021453,
+        "vega": 0.81351067,
+        "theta": -19.9115368,
+        "open_interest": "49.85",
+    }
     assert values(events[0]) == {
         **common,
         "size_unit": "base",
@@ -198,7 +214,7 @@ def test_option_ticker_without_bids() -> None:
         "total_volume": "86",
         "total_turnover": "1437431",
     }
-    assert values(events[3]) == {
+    assert values(events[4]) == {
         **common,
         "open_interest": "49.85",
         "size_unit": "base",
@@ -213,6 +229,29 @@ def test_recorded_option_tickers() -> None:
     assert (first["ask_price"], first["ask_size"], first["ask_implied_volatility"]) == ("3.11", "51", 2.0007)
     assert not {"ask_price", "ask_size", "ask_implied_volatility", "high_24h", "low_24h"} & second.keys()
     assert (second["volume_24h"], second["change_24h"], second["gamma"]) == ("0", 0.0, 0.00000128)
+    late = solana.replace(b'"predictedDeliveryPrice":"0"', b'"predictedDeliveryPrice":"20.5"')
+    summary = values(normalize("option", late)[1])
+    assert summary["predicted_delivery_price"] == "20.5"
+    assert (summary["bid_price"], summary["bid_size"], summary["bid_implied_volatility"]) == ("0.34", "10", 0.6004)
+
+
+def test_spread_ticker_has_one_side_and_prices_below_zero() -> None:
+    (event,) = normalize("spread", *lines("public.spread.tickers"))
+    assert type(event) is Ticker
+    assert head(event)[1:4] == ("spread", "SOLUSDT_SOL/USDT", None)
+    assert values(event) == {
+        "exchange_time": 1744168585009000,
+        "receive_time": RECEIVED,
+        "size_unit": "base",
+        "last_price": "21.8182",
+        "bid_price": "20.3359",
+        "bid_size": "1.7",
+        "open_24h": "22.1468",
+        "high_24h": "24.2356",
+        "low_24h": "-3",
+        "volume_24h": "23309.9",
+        "base_volume_24h": "23309.9",
+    }
 
 
 def test_companions_come_only_with_a_change() -> None:

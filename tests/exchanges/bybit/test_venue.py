@@ -19,7 +19,8 @@ def topics(spec: ChannelSpec, market: str | None = None) -> list[tuple[str, str,
     known = [each for (where, _), each in catalogue().items() if where == (market or spec.market)]
     assert VENUE.problems(spec) == []
     found = VENUE.subscriptions(spec, known)
-    assert all((each.market, each.endpoint, each.kind) == (spec.market, spec.market, spec.channel) for each in found)
+    endpoint = "status" if spec.channel == "system_status" else spec.market
+    assert all((each.market, each.endpoint, each.kind) == (spec.market, endpoint, spec.channel) for each in found)
     return [(each.topic, each.channel, each.instrument, each.max_silence) for each in found]
 
 
@@ -27,7 +28,8 @@ def test_it_is_a_venue() -> None:
     venue: Venue = VENUE
     assert venue.name == "bybit"
     assert next(iter(venue.environments)) == "mainnet"
-    assert venue.streams == ("spot", "linear", "inverse", "option", "private", "trade", "status")
+    assert venue.markets == ("spot", "linear", "inverse", "option", "spread")
+    assert venue.streams == (*venue.markets, "private", "trade", "status", "rfq", "fp")
 
 
 def test_environments() -> None:
@@ -58,6 +60,18 @@ def test_environments() -> None:
         (ChannelSpec("spot", "candle", interval="D"), ("kline.D.BTCUSDT", "kline.D", "BTCUSDT", 180.0)),
         (ChannelSpec("spot", "candle", interval="1M"), ("kline.M.BTCUSDT", "kline.M", "BTCUSDT", 180.0)),
         (ChannelSpec("spot", "index_price"), ("tickers.BTCUSDT", "tickers", "BTCUSDT", inf)),
+        (
+            ChannelSpec("option", "option_summary"),
+            ("tickers.BTC-27MAR26-70000-P-USDT", "tickers", "BTC-27MAR26-70000-P-USDT", inf),
+        ),
+        (ChannelSpec("linear", "liquidation"), ("allLiquidation.BTCUSDT", "allLiquidation", "BTCUSDT", inf)),
+        (ChannelSpec("spot", "price_limit"), ("priceLimit.BTCUSDT", "priceLimit", "BTCUSDT", inf)),
+        (ChannelSpec("linear", "insurance_fund"), ("insurance.USDT", "insurance", None, inf)),
+        (ChannelSpec("linear", "adl_alert", max_silence=9.0), ("adlAlert.USDT", "adlAlert", None, 9.0)),
+        (ChannelSpec("option", "system_status"), ("system.status", "system.status", None, inf)),
+        (ChannelSpec("spread", "book"), ("orderbook.25.SOLUSDT_SOL/USDT", "orderbook.25", "SOLUSDT_SOL/USDT", inf)),
+        (ChannelSpec("spread", "trade"), ("publicTrade.SOLUSDT_SOL/USDT", "publicTrade", "SOLUSDT_SOL/USDT", inf)),
+        (ChannelSpec("spread", "ticker"), ("tickers.SOLUSDT_SOL/USDT", "tickers", "SOLUSDT_SOL/USDT", inf)),
     ],
 )
 def test_topics(spec: ChannelSpec, expected: tuple[str, str, str | None, float]) -> None:
@@ -76,15 +90,38 @@ def test_option_trades_are_one_subscription_per_coin() -> None:
     assert [each.topic for each in found] == ["publicTrade.BTC", "publicTrade.ETH"]
 
 
+def test_funds_and_alerts_are_one_subscription_per_pool() -> None:
+    known = next(each for (market, _), each in catalogue().items() if market == "linear")
+    mixed = [known, attrs.evolve(known), attrs.evolve(known, settle="USDC")]
+    found = VENUE.subscriptions(ChannelSpec("linear", "insurance_fund"), mixed)
+    assert [each.topic for each in found] == ["insurance.USDT", "insurance.USDC"]
+    found = VENUE.subscriptions(ChannelSpec("inverse", "adl_alert"), [attrs.evolve(known, settle="BTC")])
+    assert [each.topic for each in found] == ["adlAlert.inverse"]
+
+
+def test_the_status_needs_no_instruments() -> None:
+    spec = ChannelSpec("linear", "system_status")
+    assert VENUE.catalogue_markets(spec) == ()
+    assert [each.endpoint for each in VENUE.subscriptions(spec, [])] == ["status"]
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "why"),
     [
-        (ChannelSpec("swap", "trade"), "market", 'unknown market "swap"; bybit has spot, linear, inverse, option'),
+        (
+            ChannelSpec("swap", "trade"),
+            "market",
+            'unknown market "swap"; bybit has spot, linear, inverse, option, spread',
+        ),
         (ChannelSpec("linea", "trade"), "market", 'unknown market "linea"; did you mean "linear"?'),
         (ChannelSpec("linear", "tickers"), "channel", 'unknown channel "tickers"; did you mean "ticker"?'),
         (ChannelSpec("spot", "funding_rate"), "channel", "no funding_rate in spot, only in linear, inverse"),
         (ChannelSpec("option", "bbo"), "channel", "derive the BBO from a book"),
+        (ChannelSpec("spread", "bbo"), "channel", "no level-1 book in spread; derive the BBO from a book"),
         (ChannelSpec("option", "candle", interval="1m"), "channel", "no candle in option"),
+        (ChannelSpec("spot", "liquidation"), "channel", "no liquidation in spot, only in linear, inverse"),
+        (ChannelSpec("linear", "option_summary"), "channel", "only in option"),
+        (ChannelSpec("spread", "book", depth=50), "depth", "no 50 levels in spread; it has 25"),
         (ChannelSpec("linear", "book", depth=500), "depth", "no 500 levels in linear; it has 50, 200, 1000, rpi"),
         (ChannelSpec("option", "book", depth=50), "depth", "no 50 levels in option; it has 25, 100"),
         (ChannelSpec("option", "book", depth="rpi"), "depth", "it has 25, 100"),
@@ -137,9 +174,12 @@ def test_paths() -> None:
         "/v5/public/linear",
         "/v5/public/inverse",
         "/v5/public/option",
+        "/v5/public/spread",
         "/v5/private",
         "/v5/trade",
         "/v5/public/misc/status",
+        "/v5/public/rfq",
+        "/v5/public/fp",
     ]
 
 
