@@ -2,22 +2,25 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 LOCK_ARGS ?=
+BENCH_ARGS ?=
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 RUN := .venv
 DEV := .venv-dev/$(VERSION)
+BENCH := .venv-bench/$(VERSION)
 LOCK := .venv-lock
 UV_VERSION := 0.13.9
 
-.PHONY: demo test test-quick check lint typecheck format lock python clean help
+.PHONY: demo test test-quick bench check lint typecheck format lock python clean help
 
 help:
 	@echo 'make demo        start the pipeline on simulated venues; needs no keys and no Kafka'
 	@echo 'make test        lint, type check and all tests, with a real Kafka broker and schema registry'
 	@echo 'make test-quick  all tests but those with real services'
+	@echo 'make bench       what a message costs, beside other connectors (BENCH_ARGS=--help; best with PYTHON=python3.13)'
 	@echo 'make check       lint and type check'
 	@echo 'make format      format the code, mend what the linter can mend'
-	@echo 'make lock        write both lock files again (LOCK_ARGS=--upgrade for newer versions)'
+	@echo 'make lock        write the lock files again (LOCK_ARGS=--upgrade for newer versions)'
 	@echo 'make clean       remove the virtual environments and the tools'"'"' caches'
 
 demo: $(RUN)/installed-$(VERSION)
@@ -28,6 +31,9 @@ test: check
 
 test-quick: $(DEV)/installed-$(VERSION)
 	$(DEV)/bin/python -m pytest -m 'not services' $(PYTEST_ARGS)
+
+bench: $(BENCH)/installed-$(VERSION)
+	$(BENCH)/bin/python -m pipeline bench $(BENCH_ARGS)
 
 check: lint typecheck
 
@@ -48,9 +54,11 @@ lock: $(LOCK)/installed-$(VERSION)
 		--no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements.lock
 	$(LOCK)/bin/uv pip compile pyproject.toml --group dev --constraint requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements-dev.lock
+	$(LOCK)/bin/uv pip compile pyproject.toml --group dev --group bench --constraint requirements-dev.lock --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements-bench.lock
 
 clean:
-	rm -rf $(RUN) .venv-dev $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(RUN) .venv-dev .venv-bench $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp is the last thing written: an interrupted installation starts afresh.
 $(RUN)/installed-$(VERSION): requirements.lock | python
@@ -61,6 +69,11 @@ $(RUN)/installed-$(VERSION): requirements.lock | python
 $(DEV)/installed-$(VERSION): requirements-dev.lock | python
 	$(PYTHON) -m venv --clear $(DEV)
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+$(BENCH)/installed-$(VERSION): requirements-bench.lock | python
+	$(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	touch $@
 
 $(LOCK)/installed-$(VERSION): Makefile | python

@@ -170,12 +170,20 @@ def _demo(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def _bench(parser: argparse.ArgumentParser) -> Run:
+    from pipeline.bench import command
+
+    command.add_arguments(parser)
+    return command.run
+
+
 COMMANDS = {
     "demo": Command("Watch simulated exchanges go through the connector into an in-process Kafka.", _demo),
     "check": Command("Print what a configuration amounts to, or everything that is wrong with it.", _check),
     "normalize": Command("Turn recorded wire messages into events.", _normalize),
     "tail": Command("Print events as they arrive in Kafka.", _tail),
     "simulate": Command("Serve a simulated exchange on this machine.", _simulate),
+    "bench": Command("Measure what a message costs, beside other ways into Kafka.", _bench),
 }
 
 

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 DEVELOPMENT = [Requirement(text) for text in PROJECT["dependency-groups"]["dev"]]
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+BENCHMARK = [Requirement(text) for text in PROJECT["dependency-groups"]["bench"]]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-bench.lock"]
 
 # The interpreters that the lock is held to; markers name the rest of the world.
 ENVIRONMENTS = [
@@ -47,7 +48,8 @@ def unmet(wanted: Iterable[Requirement], pins: dict[NormalizedName, list[Require
         str(requirement)
         for requirement in wanted
         for environment in ENVIRONMENTS
-        if [requirement.specifier.contains(version) for version in versions(requirement, pins, environment)] != [True]
+        if (requirement.marker is None or requirement.marker.evaluate(environment))
+        and [requirement.specifier.contains(version) for version in versions(requirement, pins, environment)] != [True]
     ]
 
 
@@ -82,7 +84,13 @@ def lock_text(lock: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("lock", "wanted"), [("requirements.lock", RUNTIME), ("requirements-dev.lock", [*RUNTIME, *DEVELOPMENT])], ids=LOCKS
+    ("lock", "wanted"),
+    [
+        ("requirements.lock", RUNTIME),
+        ("requirements-dev.lock", [*RUNTIME, *DEVELOPMENT]),
+        ("requirements-bench.lock", [*RUNTIME, *DEVELOPMENT, *BENCHMARK]),
+    ],
+    ids=LOCKS,
 )
 def test_a_lock_satisfies_the_project(lock: str, wanted: list[Requirement]) -> None:
     assert unmet(wanted, pinned(lock)) == [], "run `make lock`"

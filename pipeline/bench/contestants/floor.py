@@ -1,0 +1,87 @@
+"""The floor: raw messages from the fastest WebSocket client for Python straight into Kafka, nothing done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from pathlib import Path
+from typing import Any
+
+import picows
+import uvloop
+from confluent_kafka import Producer
+
+from pipeline.bench.latency import Latencies
+from pipeline.bench.measure import POLL_S, Figures, Meter, Task
+from pipeline.bench.moments import Moments
+from pipeline.exchanges import VENUES
+from pipeline.sim.listing import many
+
+_TOPIC = "floor"
+_POLL_EVERY = 256
+_CHANNELS = {
+    "bybit": {"book": "orderbook.50", "trade": "publicTrade", "ticker": "tickers"},
+    "okx": {"book": "books", "trade": "trades", "ticker": "tickers"},
+}
+
+
+def run(task: Task) -> Figures:
+    """Pass the whole stream on."""
+    figures: Figures = uvloop.run(_run(task))
+    return figures
+
+
+async def _run(task: Task) -> Figures:
+    producer = Producer(
+        {
+            "bootstrap.servers": task.kafka,
+            "enable.idempotence": True,
+            "linger.ms": 10,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 210_000,
+        }
+    )
+    latencies = Latencies(Moments.open(Path(task.moments)), task.warm) if task.moments else None
+    received = 0
+
+    class Listener(picows.WSListener):  # type: ignore[misc]
+        def on_ws_frame(self, transport: Any, frame: Any) -> None:
+            nonlocal received
+            message = frame.get_payload_as_bytes()
+            if message.startswith((b'{"op"', b'{"event"', b'{"success"')):
+                return
+            received += 1
+            while True:
+                try:
+                    producer.produce(_TOPIC, message)
+                    break
+                except BufferError:
+                    producer.poll(0.01)
+            if not received % _POLL_EVERY:
+                producer.poll(0)
+            if latencies is not None:
+                latencies.produced(1)
+
+    tls = ssl.create_default_context(cafile=task.ca_file) if task.websocket.startswith("wss") else None
+    path = VENUES[task.venue].path("linear" if task.venue == "bybit" else "public")
+    transport, _ = await picows.ws_connect(Listener, task.websocket + path, ssl_context=tls)
+    transport.send(picows.WSMsgType.TEXT, _subscribe(task).encode())
+    meter = Meter(task)
+    while not meter.look(received):
+        await asyncio.sleep(POLL_S)
+    producer.flush()
+    figures = meter.finish(received, received, latencies.quantiles() if latencies else ())
+    transport.disconnect()
+    return figures
+
+
+def _subscribe(task: Task) -> str:
+    symbols = [listing.symbol for listing in many(task.venue, task.instruments)]
+    channels = [_CHANNELS[task.venue][channel] for channel in task.channels]
+    args: list[Any]
+    if task.venue == "bybit":
+        args = [f"{channel}.{symbol}" for symbol in symbols for channel in channels]
+    else:
+        args = [{"channel": channel, "instId": symbol} for symbol in symbols for channel in channels]
+    return json.dumps({"op": "subscribe", "args": args})

@@ -1,0 +1,116 @@
+"""The service as it is: supervision, metrics and accounting on; or the same on stock trio-websocket."""
+
+from __future__ import annotations
+
+import cProfile
+import ssl
+from pathlib import Path
+
+import trio
+import trio_websocket
+
+from pipeline.app import Service
+from pipeline.bench.latency import Timed
+from pipeline.bench.measure import POLL_S, Figures, Meter, Task
+from pipeline.config import Config
+from pipeline.feeds.settings import ChannelSettings, UrlSettings, VenueSettings
+from pipeline.model.errors import ConnectionLost
+from pipeline.observe.logs import configure
+from pipeline.observe.settings import HttpSettings, LogSettings
+from pipeline.session.limits import Limits
+from pipeline.session.transport import Transport
+from pipeline.session.websocket import connect
+from pipeline.sink.settings import KafkaSettings, SpoolSettings
+
+_MARKETS = {"bybit": "linear", "okx": "swap"}
+_DEPTHS = {"bybit": 50, "okx": None}
+
+
+def configuration(task: Task) -> Config:
+    """Defaults, but for addresses."""
+    channels = ChannelSettings(_MARKETS[task.venue], tuple(task.channels), depth=_DEPTHS[task.venue], connections="all")
+    return Config(
+        venues={
+            task.venue: VenueSettings(
+                channels=(channels,),
+                urls=UrlSettings(task.websocket, task.rest, task.ca_file if task.websocket.startswith("wss") else None),
+            )
+        },
+        kafka=KafkaSettings(
+            bootstrap_servers=(task.kafka,),
+            create_topics=task.create_topics,
+            verify_topics=task.create_topics,
+            decimals="decimal" if task.decimals == "decimal" else "text",
+            spool=SpoolSettings(directory=str(Path(task.folder) / "spool")),
+        ),
+        log=LogSettings(level="warning"),
+        http=HttpSettings(port=0),
+    )
+
+
+def run(task: Task) -> Figures:
+    """Run the service until the whole stream is in Kafka."""
+    config = configuration(task)
+    configure(config.log)
+    return trio.run(_run, task, config)
+
+
+async def _run(task: Task, config: Config) -> Figures:
+    timed = Timed(connect_stock if task.name == "stock" else connect, task) if task.moments else None
+    open_websocket = timed or (connect_stock if task.name == "stock" else connect)
+    service = Service(config, open_websocket=open_websocket)
+    profile = cProfile.Profile()
+    profiling = False
+    meter = Meter(task)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        assert service.sink is not None
+        while not meter.look(received := _received(service)):
+            if task.profile and received >= task.warm and not profiling:
+                profiling = True
+                profile.enable()
+            await trio.sleep(POLL_S)
+        if task.profile:
+            profile.disable()
+            profile.dump_stats(task.profile)
+        await service.sink.delivered()
+        stats = service.sink.stats()
+        figures = meter.finish(received, stats.published, timed.quantiles() if timed else ())
+        if stats.acknowledged < stats.published or stats.announced_lost or stats.dead_letters:
+            raise RuntimeError(f"not all was delivered: {stats}")
+        if gaps := sum(link.gaps for intake in service.intakes.values() for link in intake.stats.connections.values()):
+            raise RuntimeError(f"{gaps} gaps in a stream that has none")
+        service.stop()
+    return figures
+
+
+def _received(service: Service) -> int:
+    return sum(link.messages for intake in service.intakes.values() for link in intake.stats.connections.values())
+
+
+async def connect_stock(
+    nursery: trio.Nursery, url: str, *, limits: Limits, tls: ssl.SSLContext | None = None
+) -> Transport:
+    """trio-websocket as its documentation uses it."""
+    connection = await trio_websocket.connect_websocket_url(
+        nursery, url, ssl_context=tls, max_message_size=limits.max_message_bytes
+    )
+    return _StockTransport(connection)
+
+
+class _StockTransport:
+    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+        self._connection = connection
+
+    async def receive(self) -> list[bytes]:
+        try:
+            message = await self._connection.get_message()
+        except trio_websocket.ConnectionClosed as closed:
+            raise ConnectionLost(str(closed)) from closed
+        return [message.encode() if isinstance(message, str) else message]
+
+    async def send(self, text: str) -> None:
+        await self._connection.send_message(text)
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
