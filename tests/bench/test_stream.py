@@ -34,7 +34,8 @@ def test_a_stream_is_read_without_a_gap_and_its_books_do_not_cross(name: str) ->
     for _, tracker in chain.books():
         assert tracker.book is not None
         bid, ask = tracker.book.best_bid(), tracker.book.best_ask()
-        assert bid is not None and ask is not None
+        assert bid is not None
+        assert ask is not None
         assert float(bid[0]) < float(ask[0])
 
 
