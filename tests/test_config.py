@@ -314,7 +314,7 @@ FAULTS = {
     "no market": (channel("channel: trade"), "venues.bybit.channels[0].market: is missing"),
     "an unknown market": (
         channel("market: swap, channel: trade"),
-        'venues.bybit.channels[0].market: unknown market "swap"; known: spot, linear, inverse, option',
+        'venues.bybit.channels[0].market: unknown market "swap"; known: spot, linear, inverse, option, spread',
     ),
     "a misspelt market": (
         channel("market: swp, channel: trade", "okx"),

@@ -130,7 +130,7 @@ def test_a_faulty_file_of_instruments_is_named_before_anything_is_written(
 
 def test_what_cannot_be_read_is_reported_with_its_place_and_the_rest_is_done(tmp_path: Path) -> None:
     path = tmp_path / "mixed.jsonl"
-    path.write_bytes(b"\n".join([b"", b"{nonsense", TRADES.strip(), b'{"topic":"wallet.X","data":[]}', TRADES.strip()]))
+    path.write_bytes(b"\n".join([b"", b"{nonsense", TRADES.strip(), b'{"topic":"kline.1.X"}', TRADES.strip()]))
     result = bybit(str(path), str(tmp_path / "none"), str(DATA / "bybit.linear.trades.jsonl"))
     assert result.code == 1
     assert len(result.events) == 6
