@@ -348,7 +348,7 @@ class Liquidation(Event):
         "size",
     )
 
-    price: DecimalText
+    price: DecimalText | None
     """The bankruptcy price: what the position is taken over at, not what it is then traded at."""
     size: DecimalText
     size_unit: str

@@ -1,11 +1,11 @@
-"""Order books and best quotes: `books` and its relatives, `bbo-tbt`."""
+"""Order books and best quotes: `books` and its relatives, `bbo-tbt`, and those of spreads."""
 
 from __future__ import annotations
 
 from pipeline.book.checksum import okx_checksum
 from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.okx.streams import Stream
-from pipeline.exchanges.okx.wire import FullBook, IncrementalBook
+from pipeline.exchanges.okx.wire import FullBook, FullSpreadBook, IncrementalBook, IncrementalSpreadBook
 from pipeline.model.decimals import DecimalText, exact_difference
 from pipeline.model.events import (
     PRICE_SIZE_COUNT,
@@ -18,9 +18,21 @@ from pipeline.model.events import (
     Row,
 )
 
-DEPTHS = {"books": 400, "books-l2-tbt": 400, "books50-l2-tbt": 50, "books-rpi": 400, "books5": 5}
+DEPTHS = {
+    "books": 400,
+    "books-l2-tbt": 400,
+    "books50-l2-tbt": 50,
+    "books-rpi": 400,
+    "books-elp": 400,
+    "books5": 5,
+    "sprd-books-l2-tbt": 400,
+    "sprd-books5": 5,
+}
 """Levels per side by channel."""
-INCREMENTAL = frozenset(DEPTHS) - {"books5"}
+INCREMENTAL = frozenset(DEPTHS) - {"books5", "sprd-books5"}
+UNCHECKED = ("books-rpi", "books-elp")
+"""Books without a checksum that is known to be that of the rows."""
+SPREAD_ROW: Layout = ("price", "size", "order_count")
 NO_PREVIOUS = -1
 
 
@@ -32,8 +44,9 @@ def sequence_rule(channel: str) -> SequenceRule | None:
     """
     if channel not in INCREMENTAL:
         return None
-    # OKX sends 0 instead of a checksum since June 2026, which the normalizer drops; recordings before have it.
-    return SequenceRule(ignores_old=False, checksum=None if channel == "books-rpi" else okx_checksum)
+    # OKX sends 0 instead of a checksum since June 2026, which the normalizer drops; recordings before and spreads
+    # have it.
+    return SequenceRule(ignores_old=False, checksum=None if channel in UNCHECKED else okx_checksum)
 
 
 def incremental_book(stream: Stream, push: IncrementalBook, receive_time: Micros) -> list[Event]:
@@ -52,12 +65,19 @@ def rpi_book(stream: Stream, push: IncrementalBook, receive_time: Micros) -> lis
     return _incremental(stream, push, receive_time, PRICE_SIZE_RPI_COUNT)
 
 
+def spread_book(stream: Stream, push: IncrementalSpreadBook, receive_time: Micros) -> list[Event]:
+    """As `incremental_book`; prices may be zero and negative."""
+    return _incremental(stream, push, receive_time, SPREAD_ROW)
+
+
 def _without_rpi(level: Row) -> Row:
     price, total, organic, count = level[:4]
     return price, organic, exact_difference(total, organic), count
 
 
-def _incremental(stream: Stream, push: IncrementalBook, receive_time: Micros, layout: Layout) -> list[Event]:
+def _incremental(
+    stream: Stream, push: IncrementalBook | IncrementalSpreadBook, receive_time: Micros, layout: Layout
+) -> list[Event]:
     listing = stream.listing
     channel = stream.channel
     is_snapshot = push.action == "snapshot"
@@ -88,7 +108,9 @@ def _incremental(stream: Stream, push: IncrementalBook, receive_time: Micros, la
     return events
 
 
-def full_book(stream: Stream, push: FullBook, receive_time: Micros) -> list[Event]:
+def full_book(
+    stream: Stream, push: FullBook | FullSpreadBook, receive_time: Micros, layout: Layout = PRICE_SIZE_COUNT
+) -> list[Event]:
     """Whole books; the one that OKX sends again after a minute of silence is dropped."""
     listing = stream.listing
     last = stream.last_number
@@ -108,7 +130,7 @@ def full_book(stream: Stream, push: FullBook, receive_time: Micros) -> list[Even
                 None,
                 row.bids,
                 row.asks,
-                PRICE_SIZE_COUNT,
+                layout,
                 listing.size_unit,
                 DEPTHS[stream.channel],
             )
@@ -117,8 +139,16 @@ def full_book(stream: Stream, push: FullBook, receive_time: Micros) -> list[Even
     return events
 
 
-def best_quotes(stream: Stream, push: FullBook, receive_time: Micros) -> list[Event]:
+def full_spread_book(stream: Stream, push: FullSpreadBook, receive_time: Micros) -> list[Event]:
+    """As `full_book`."""
+    return full_book(stream, push, receive_time, SPREAD_ROW)
+
+
+def best_quotes(
+    stream: Stream, push: FullBook | FullSpreadBook, receive_time: Micros, layout: Layout = PRICE_SIZE_COUNT
+) -> list[Event]:
     """Best bid and offer, without the repetitions that OKX sends in silence."""
+    count_at = layout.index("order_count")
     listing = stream.listing
     last = stream.last_number
     events: list[Event] = []
@@ -126,8 +156,8 @@ def best_quotes(stream: Stream, push: FullBook, receive_time: Micros) -> list[Ev
         if row.seqId is not None and row.seqId == last:
             continue
         last = row.seqId
-        bid_price, bid_size, bid_count = _best(row.bids)
-        ask_price, ask_size, ask_count = _best(row.asks)
+        bid_price, bid_size, bid_count = _best(row.bids, count_at)
+        ask_price, ask_size, ask_count = _best(row.asks, count_at)
         events.append(
             Bbo(
                 listing.origin,
@@ -148,8 +178,14 @@ def best_quotes(stream: Stream, push: FullBook, receive_time: Micros) -> list[Ev
     return events
 
 
-def _best(side: list[Row]) -> tuple[DecimalText | None, DecimalText | None, int | None]:
+def best_spread_quotes(stream: Stream, push: FullSpreadBook, receive_time: Micros) -> list[Event]:
+    """As `best_quotes`."""
+    return best_quotes(stream, push, receive_time, SPREAD_ROW)
+
+
+def _best(side: list[Row], count_at: int) -> tuple[DecimalText | None, DecimalText | None, int | None]:
     if not side:
         return None, None, None
-    price, size, _, count = side[0][:4]
-    return DecimalText(price), DecimalText(size), int(count) if count.isdecimal() else None
+    level = side[0]
+    count = level[count_at]
+    return DecimalText(level[0]), DecimalText(level[1]), int(count) if count.isdecimal() else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.exchanges.okx.streams import COIN_MARKETS, Stream
+from pipeline.exchanges.okx.streams import Stream
 from pipeline.exchanges.okx.topics import micros
 from pipeline.exchanges.okx.wire import (
     Fundings,
@@ -15,6 +15,7 @@ from pipeline.exchanges.okx.wire import (
 )
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import (
+    BASE,
     Candle,
     Event,
     FundingRate,
@@ -35,7 +36,7 @@ def tickers(stream: Stream, push: Tickers, receive_time: Micros) -> list[Event]:
     events: list[Event] = []
     for row in push.data:
         listing = stream.of(row.instType, receive_time)
-        in_coin = listing.market in COIN_MARKETS
+        in_coin = listing.size_unit == BASE
         volume, in_currency = _text(row.vol24h), _text(row.volCcy24h)
         bid, ask = _text(row.bidPx), _text(row.askPx)
         events.append(
@@ -154,7 +155,7 @@ def open_interests(stream: Stream, push: OpenInterests, receive_time: Micros) ->
 def trade_candles(stream: Stream, push: TradeCandles, receive_time: Micros) -> list[Event]:
     """Candles of trades; rows of 2022 had neither the quote volume nor `confirm`."""
     listing = stream.listing
-    in_coin = listing.market in COIN_MARKETS
+    in_coin = listing.size_unit == BASE
     events: list[Event] = []
     for row in push.data:
         volume, in_currency = _text(row[5]), _text(row[6])
@@ -206,6 +207,38 @@ def price_candles(stream: Stream, push: PriceCandles, receive_time: Micros) -> l
         )
         for row in push.data
     ]
+
+
+def spread_candles(stream: Stream, push: TradeCandles, receive_time: Micros) -> list[Event]:
+    """Candles of a spread: one volume, in the currency that the spread is counted in."""
+    listing = stream.listing
+    in_coin = listing.size_unit == BASE
+    events: list[Event] = []
+    for row in push.data:
+        volume = _text(row[5])
+        events.append(
+            Candle(
+                listing.origin,
+                None,
+                receive_time,
+                None,
+                stream.price_type,
+                stream.interval,
+                stream.venue_interval,
+                micros(row[0]),
+                None,
+                DecimalText(row[1]),
+                DecimalText(row[2]),
+                DecimalText(row[3]),
+                DecimalText(row[4]),
+                _CONFIRMED.get(row[6]),
+                volume,
+                listing.size_unit,
+                volume if in_coin else None,
+                None if in_coin else volume,
+            )
+        )
+    return events
 
 
 _CONFIRMED = {"0": False, "1": True}

@@ -8,12 +8,17 @@ from typing import Any
 import attrs
 
 from pipeline.exchanges.venue import Catalogue, StreamState
-from pipeline.model.decimals import DecimalText
-from pipeline.model.events import BASE, CONTRACT, Event, Instrument, Micros, Origin
+from pipeline.model.decimals import DecimalText, exact_product
+from pipeline.model.events import BASE, CONTRACT, QUOTE, Event, Instrument, Micros, Origin
 
 VENUE = "okx"
 COIN_MARKETS = frozenset({"spot", "margin", "index"})
-"""Markets whose sizes are in the base currency; all others count contracts."""
+"""Markets whose sizes are in the base currency; most others count contracts."""
+SPREAD = "spread"
+ACCOUNT = "account"
+"""The market of what concerns no instrument but an account: balances, deposits."""
+SYSTEM = "system"
+"""The market of what concerns the venue as a whole: maintenance."""
 RECHECK = 1_000_000
 """Microseconds between two looks into the catalogue for one instrument: entries come late and change."""
 
@@ -34,20 +39,41 @@ class Listing:
     entry: Instrument | None = None
 
 
+def amounts(listing: Listing, size: str) -> tuple[DecimalText | None, DecimalText | None]:
+    """`size` in base and in quote currency, as far as one multiplication tells. Raises `ArithmeticError`."""
+    if listing.size_unit == BASE:
+        return DecimalText(size), None
+    if listing.contract_value is None:
+        return None, DecimalText(size) if listing.size_unit == QUOTE else None
+    amount = exact_product(size, listing.contract_value)
+    return (None, amount) if listing.is_inverse else (amount, None)
+
+
+def _size_unit(market: str, instrument: str | None) -> str:
+    if market in COIN_MARKETS:
+        return BASE
+    if market != SPREAD:
+        return CONTRACT
+    # Spreads with coin-margined contracts are counted in dollars, all others in coin.
+    legs = [leg.split("-") for leg in (instrument or "").split("_")]
+    return QUOTE if any(len(leg) > 2 and leg[1] == "USD" for leg in legs) else BASE
+
+
 @attrs.define(eq=False)
 class Listings:
-    """The listings of one connection, opened on first use."""
+    """The listings of one connection, opened on first use: the public ones, or those of its account."""
 
     catalogue: Catalogue
     connection: str
+    account: str | None = None
     _known: dict[tuple[str, str | None], Listing] = attrs.field(factory=dict, init=False)
 
     def get(self, market: str, instrument: str | None, receive_time: int) -> Listing:
         """The listing, looked up in the catalogue at most once per `RECHECK`; that of a whole market has no name."""
         listing = self._known.get((market, instrument))
         if listing is None:
-            origin = Origin(VENUE, market, instrument, None, None, self.connection)
-            listing = Listing(market, market.upper(), origin, BASE if market in COIN_MARKETS else CONTRACT)
+            origin = Origin(VENUE, market, instrument, None, self.account, self.connection)
+            listing = Listing(market, market.upper(), origin, _size_unit(market, instrument))
             self._known[market, instrument] = listing
         if receive_time >= listing.check_at:
             self.refresh(listing, receive_time)
@@ -66,7 +92,7 @@ class Listings:
         listing.is_inverse = entry.is_inverse
         symbol = entry.origin.symbol
         if symbol != origin.symbol:
-            listing.origin = Origin(VENUE, listing.market, origin.instrument, symbol, None, self.connection)
+            listing.origin = Origin(VENUE, listing.market, origin.instrument, symbol, self.account, self.connection)
 
 
 @attrs.define(eq=False)
@@ -87,6 +113,12 @@ class Stream(StreamState):
     venue_interval: str = ""
     last_number: int | None = None
     """The sequence or trade id that the last message ended with, where a repetition is to be dropped."""
+    pages: list[Any] = attrs.field(factory=list)
+    """Rows of a snapshot whose last page has not come yet."""
+    page: int = 0
+    """The last page among them."""
+    fills: dict[tuple[str, str, str], None] = attrs.field(factory=dict)
+    """The latest fills, in order: OKX may send an order's last fill again."""
 
     def of(self, instrument_type: str, receive_time: int) -> Listing:
         """The listing for a row that tells its own type, which usually is the one expected."""
@@ -101,10 +133,14 @@ class Stream(StreamState):
 class Family:
     """How the pushes of a channel become events; a new channel is a new row in the normalizer's table."""
 
-    push: type
     decode: Callable[[bytes], Any]
+    decode_again: Callable[[bytes], Any]
+    """For messages that `decode` cannot read; raises one of `wire.UNREADABLE`."""
     build: Callable[[Stream, Any, Micros], list[Event]]
-    by_instrument: bool = True
-    """Whether the `arg` names one instrument."""
+    named_by: str = "instId"
+    """The member of the `arg` that names the instrument; empty for channels over many."""
+    market: str = ""
+    """That of a channel over many instruments whose `arg` need not tell it."""
+    is_private: bool = False
     price_type: str = "trade"
     """Candles: what they are made of."""

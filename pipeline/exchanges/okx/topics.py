@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.exchanges.okx.wire import Arg
+from pipeline.exchanges.okx.wire import Arg, as_text
 from pipeline.model.events import Micros
 
 _encode = msgspec.json.Encoder().encode
@@ -52,13 +52,15 @@ def topic(channel: str, **names: str) -> str:
 
 def read_arg(value: Any) -> Arg:
     """The `arg` of a decoded message, whatever its key order and further keys. Raises `msgspec.ValidationError`."""
-    return msgspec.convert(value, Arg)
+    return msgspec.convert(as_text(value), Arg)
 
 
 def market_of(channel: str, instrument: str) -> str:
     """The market of an instrument by its name, for pushes that do not tell its type."""
     if channel.startswith("index-"):
         return "index"
+    if channel.startswith("sprd-"):
+        return "spread"
     parts = instrument.split("-")
     if parts[-1] == "SWAP":
         return "swap"

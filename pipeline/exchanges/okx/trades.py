@@ -1,10 +1,10 @@
-"""Public trades: `trades`, `trades-all` and `option-trades`."""
+"""Public trades: `trades`, `trades-all`, `option-trades`, of spreads, and of the block market."""
 
 from __future__ import annotations
 
-from pipeline.exchanges.okx.streams import COIN_MARKETS, Listing, Stream
+from pipeline.exchanges.okx.streams import Stream, amounts
 from pipeline.exchanges.okx.wire import OptionTrades, Trades
-from pipeline.model.decimals import DecimalText, exact_product
+from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Event, Micros, Trade
 
 RPI = "1"
@@ -29,7 +29,7 @@ def trades(stream: Stream, push: Trades, receive_time: Micros) -> list[Event]:
             if seen is not None and (number == seen or (first and number < seen)):
                 continue
             last = number
-        base_size, quote_size = _amounts(listing, row.sz)
+        base_size, quote_size = amounts(listing, row.sz)
         events.append(
             Trade(
                 listing.origin,
@@ -68,7 +68,7 @@ def option_trades(stream: Stream, push: OptionTrades, receive_time: Micros) -> l
                 continue
             resume[key] = number
         listing = stream.listings.get("option", row.instId, receive_time)
-        base_size, quote_size = _amounts(listing, row.sz)
+        base_size, quote_size = amounts(listing, row.sz)
         events.append(
             Trade(
                 listing.origin,
@@ -92,15 +92,34 @@ def option_trades(stream: Stream, push: OptionTrades, receive_time: Micros) -> l
     return events
 
 
+def block_trades(stream: Stream, push: OptionTrades, receive_time: Micros) -> list[Event]:
+    """Legs of block trades, published 15 minutes after they happened."""
+    listing = stream.listing
+    events: list[Event] = []
+    for row in push.data:
+        base_size, quote_size = amounts(listing, row.sz)
+        events.append(
+            Trade(
+                listing.origin,
+                Micros(row.ts * 1000),
+                receive_time,
+                None,
+                row.tradeId,
+                DecimalText(row.px),
+                DecimalText(row.sz),
+                listing.size_unit,
+                base_size,
+                quote_size,
+                row.side,
+                is_block=True,
+                implied_volatility=row.fillVol,
+                mark_price=DecimalText(row.markPx) if row.markPx else None,
+                index_price=DecimalText(row.idxPx) if row.idxPx else None,
+                forward_price=DecimalText(row.fwdPx) if row.fwdPx else None,
+            )
+        )
+    return events
+
+
 def _number(trade_id: str) -> int | None:
     return int(trade_id) if trade_id.isdecimal() and trade_id.isascii() else None
-
-
-def _amounts(listing: Listing, size: str) -> tuple[DecimalText | None, DecimalText | None]:
-    """`size` in base and in quote currency, as far as one multiplication tells."""
-    if listing.market in COIN_MARKETS:
-        return DecimalText(size), None
-    if listing.contract_value is None:
-        return None, None
-    amount = exact_product(size, listing.contract_value)
-    return (None, amount) if listing.is_inverse else (amount, None)

@@ -97,10 +97,16 @@ class OkxVenue:
         return OkxPublicSession(tuple(subscriptions), times, self.limits(endpoint))
 
     def normalizer(
-        self, stream: str, connection: str, catalogue: Catalogue, resume: dict[str, int] | None = None
+        self,
+        stream: str,
+        connection: str,
+        catalogue: Catalogue,
+        resume: dict[str, int] | None = None,
+        *,
+        account: str | None = None,
     ) -> Normalizer:
         """A normalizer for one connection; the messages of all streams name their channel."""
-        return OkxNormalizer(connection, catalogue, resume)
+        return OkxNormalizer(connection, catalogue, resume, account)
 
     def sequence_rule(self, channel: str) -> SequenceRule | None:
         """How updates of a book channel follow each other; None if each stands alone."""

@@ -19,6 +19,9 @@ Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 BookRow = Annotated[tuple[str, ...], Meta(min_length=4)]
 """price, quantity, deprecated or (books-rpi) the quantity without RPI, order count."""
 
+SpreadRow = Annotated[tuple[str, ...], Meta(min_length=3)]
+"""price, quantity, order count."""
+
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for bad bytes: no JSON, no UTF-8, another type, too deeply nested."""
 
@@ -44,7 +47,7 @@ class Arg(Struct, gc=False, frozen=True, omit_defaults=True):
 
 
 class TradeRow(Struct, gc=False):
-    """`trades`, `trades-all`."""
+    """`trades`, `trades-all`, `sprd-public-trades`."""
 
     tradeId: Text
     px: Text
@@ -57,7 +60,7 @@ class TradeRow(Struct, gc=False):
 
 
 class OptionTradeRow(Struct, gc=False):
-    """`option-trades`."""
+    """`option-trades`, `public-block-trades`."""
 
     instId: Text
     tradeId: Text
@@ -82,8 +85,19 @@ class BookData(Struct, gc=False):
     checksum: Long | None = None
 
 
+class SpreadBookData(Struct, gc=False):
+    """`sprd-books-l2-tbt`, `sprd-books5`, `sprd-bbo-tbt`."""
+
+    asks: list[SpreadRow]
+    bids: list[SpreadRow]
+    ts: Millis
+    seqId: Long | None = None
+    prevSeqId: Long | None = None
+    checksum: Long | None = None
+
+
 class TickerRow(Struct, gc=False):
-    """`tickers`."""
+    """`tickers`, `sprd-tickers`."""
 
     ts: Millis
     instType: str = ""
@@ -187,13 +201,13 @@ class IndexRow(Struct, gc=False):
 
 
 class Trades(Struct, gc=False):
-    """A push of `trades` or `trades-all`."""
+    """A push of `trades`, `trades-all` or `sprd-public-trades`."""
 
     data: list[TradeRow]
 
 
 class OptionTrades(Struct, gc=False):
-    """A push of `option-trades`."""
+    """A push of `option-trades` or `public-block-trades`."""
 
     data: list[OptionTradeRow]
 
@@ -211,8 +225,21 @@ class FullBook(Struct, gc=False):
     data: list[BookData]
 
 
+class IncrementalSpreadBook(Struct, gc=False):
+    """As `IncrementalBook`."""
+
+    action: Literal["snapshot", "update"]
+    data: list[SpreadBookData]
+
+
+class FullSpreadBook(Struct, gc=False):
+    """As `FullBook`."""
+
+    data: list[SpreadBookData]
+
+
 class Tickers(Struct, gc=False):
-    """A push of `tickers`."""
+    """A push of `tickers` or `sprd-tickers`."""
 
     data: list[TickerRow]
 
@@ -248,7 +275,10 @@ class Instruments(Struct, gc=False):
 
 
 class TradeCandles(Struct, gc=False):
-    """A push of `candle…`: open time, o, h, l, c, volume, in currency, (in quote, (confirm))."""
+    """A push of `candle…`: open time, o, h, l, c, volume, in currency, (in quote, (confirm)).
+
+    Also of `sprd-candle…`, whose row ends with volume and confirm.
+    """
 
     data: list[Annotated[tuple[str, ...], Meta(min_length=7)]]
 
@@ -267,14 +297,15 @@ def decode_leniently(message: bytes, kind: Any) -> Any:
 
     Raises one of `UNREADABLE`, with the path of what is missing or wrong.
     """
-    return msgspec.convert(_as_text(_decode_generic(message)), kind, strict=False)
+    return msgspec.convert(as_text(_decode_generic(message)), kind, strict=False)
 
 
-def _as_text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
+    """A decoded value with its numbers as text and without its empty members."""
     if isinstance(value, dict):
-        return {key: _as_text(member) for key, member in value.items() if member is not None and member != ""}
+        return {key: as_text(member) for key, member in value.items() if member is not None and member != ""}
     if isinstance(value, list):
-        return [_as_text(member) for member in value]
+        return [as_text(member) for member in value]
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value

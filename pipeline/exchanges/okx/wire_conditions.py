@@ -1,0 +1,144 @@
+"""What OKX sends of liquidations, limits, options and maintenance, as types; what `wire` says holds here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from pipeline.exchanges.okx.wire import Millis, Text
+
+
+class LiquidationDetail(Struct, gc=False):
+    """One liquidation."""
+
+    sz: Text
+    ts: Millis
+    bkPx: str = ""
+    side: str = ""
+    posSide: str = ""
+    bkLoss: str = ""
+    ccy: str = ""
+
+
+class LiquidationRow(Struct, gc=False):
+    """`liquidation-orders`: liquidations in one instrument."""
+
+    instType: Text
+    instId: Text
+    details: list[LiquidationDetail]
+
+
+class PriceLimitRow(Struct, gc=False):
+    """`price-limit`."""
+
+    ts: Millis
+    instType: str = ""
+    buyLmt: str = ""
+    sellLmt: str = ""
+    enabled: bool = True
+
+
+class OptionSummaryRow(Struct, gc=False):
+    """`opt-summary`."""
+
+    instId: Text
+    ts: Millis
+    delta: float | None = None
+    gamma: float | None = None
+    vega: float | None = None
+    theta: float | None = None
+    deltaBS: float | None = None
+    gammaBS: float | None = None
+    vegaBS: float | None = None
+    thetaBS: float | None = None
+    lever: str = ""
+    markVol: float | None = None
+    bidVol: float | None = None
+    askVol: float | None = None
+    # Always empty: as a float it would send each row the slow way.
+    realVol: str = ""
+    volLv: float | None = None
+    fwdPx: str = ""
+
+
+class EstimatedPriceRow(Struct, gc=False):
+    """`estimated-price`."""
+
+    instType: Text
+    instId: Text
+    settlePx: Text
+    ts: Millis
+    settleType: str = ""
+
+
+class AdlWarningRow(Struct, gc=False):
+    """`adl-warning`."""
+
+    instType: Text
+    ts: Millis
+    instFamily: str = ""
+    state: str = ""
+    bal: str = ""
+    ccy: str = ""
+
+
+class StatusRow(Struct, gc=False):
+    """`status`."""
+
+    title: Text
+    state: Text
+    ts: Millis
+    begin: str = ""
+    end: str = ""
+    preOpenBegin: str = ""
+    href: str = ""
+    scheDesc: str = ""
+    serviceType: str = ""
+    system: str = ""
+    maintType: str = ""
+    env: str = ""
+
+
+class Liquidations(Struct, gc=False):
+    """A push of `liquidation-orders`."""
+
+    data: list[LiquidationRow]
+
+
+class PriceLimits(Struct, gc=False):
+    """A push of `price-limit`."""
+
+    data: list[PriceLimitRow]
+
+
+class OptionSummaries(Struct, gc=False):
+    """A push of `opt-summary`."""
+
+    data: list[OptionSummaryRow]
+
+
+class EstimatedPrices(Struct, gc=False):
+    """A push of `estimated-price`."""
+
+    data: list[EstimatedPriceRow]
+
+
+class AdlWarnings(Struct, gc=False):
+    """A push of `adl-warning`."""
+
+    data: list[AdlWarningRow]
+
+
+class Statuses(Struct, gc=False):
+    """A push of `status`."""
+
+    data: list[StatusRow]
+
+
+class Unnamed(Struct):
+    """A push of any other channel."""
+
+    data: list[Any]
+    text: str = ""
+    """The whole message; not of the wire."""
