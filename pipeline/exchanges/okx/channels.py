@@ -25,6 +25,12 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "funding_rate": ("swap", "futures"),
     "open_interest": _DERIVATIVES,
     "instrument": ("spot", "margin", *_DERIVATIVES),
+    "price_limit": _TRADED,
+    "liquidation": ("margin", *_DERIVATIVES),
+    "estimated_price": _DERIVATIVES,
+    "option_summary": ("option",),
+    "adl_alert": _DERIVATIVES,
+    "system_status": MARKETS,
 }
 """Markets by our channel. Spot and margin share one order book; margin has only what is its own: mark prices."""
 
@@ -32,8 +38,10 @@ BOOKS: dict[int | str | None, str] = {None: "books", 400: "books", 5: "books5", 
 """Channel by depth."""
 GATED_BOOKS: dict[int | str | None, str] = {50: "books50-l2-tbt", "tbt": "books-l2-tbt"}
 """Books for logged-in accounts of a fee tier."""
-VARIANTS = {"trade": ("trades", "trades-all")}
-"""The first is the default; options have `option-trades` only."""
+BLOCK_TRADES = "public-block-trades"
+VARIANTS = ("trades", "trades-all", BLOCK_TRADES)
+"""Channels of trades; the first is the default."""
+OPTION_VARIANTS = ("option-trades", BLOCK_TRADES)
 CANDLE_PREFIXES = {"trade": "candle", "mark": "mark-price-candle", "index": "index-candle"}
 _CANDLE_MARKETS = {"trade": _TRADED, "mark": ("margin", *_DERIVATIVES), "index": ("index",)}
 _SIMPLE = {
@@ -43,7 +51,20 @@ _SIMPLE = {
     "index_price": "index-tickers",
     "funding_rate": "funding-rate",
     "open_interest": "open-interest",
+    "instrument": "instruments",
+    "price_limit": "price-limit",
+    "liquidation": "liquidation-orders",
+    "estimated_price": "estimated-price",
+    "option_summary": "opt-summary",
+    "adl_alert": "adl-warning",
+    "system_status": "status",
 }
+_BY_MARKET = ("instruments", "liquidation-orders", "adl-warning")
+"""Channels over a whole market, whatever the instruments."""
+_BY_TYPED_FAMILY = ("option-trades", "estimated-price")
+BY_VENUE = "status"
+WITHOUT_CATALOGUE = ("instrument", "adl_alert", "system_status")
+"""Our channels that need no instruments: neither to be subscribed nor for the sizes that they bring."""
 
 SILENCE = {
     # A keep-alive or the last state again after about 60 s without changes.
@@ -87,22 +108,27 @@ def problems(spec: ChannelSpec) -> list[tuple[str, str]]:
 
 def endpoint_of(channel: str) -> str:
     """The WebSocket path that serves a venue channel."""
-    return "business" if channel == "trades-all" or "candle" in channel else "public"
+    return "business" if channel in ("trades-all", BLOCK_TRADES) or "candle" in channel else "public"
 
 
 def subscriptions(spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
     """The topics that bring a faultless `spec` for these instruments.
 
-    Option trades are subscribed by family, so they bring the trades of all options of the family.
+    What is subscribed by family or by market brings more than the instruments that match.
     """
     channel = venue_channel(spec)
     silence = SILENCE.get(spec.channel, inf) if spec.max_silence is None else spec.max_silence
+    kind = spec.market.upper()
+    families = (instrument.underlying for instrument in instruments if instrument.underlying)
     wanted: dict[str, str | None]
-    if channel == "instruments":
-        wanted = {topic(channel, instType=spec.market.upper()): None}
-    elif channel == "option-trades":
-        families = (instrument.underlying for instrument in instruments)
-        wanted = {topic(channel, instType="OPTION", instFamily=family): None for family in families if family}
+    if channel == BY_VENUE:
+        wanted = {topic(channel): None}
+    elif channel in _BY_MARKET:
+        wanted = {topic(channel, instType=kind): None}
+    elif channel in _BY_TYPED_FAMILY:
+        wanted = {topic(channel, instType=kind, instFamily=family): None for family in families}
+    elif channel == "opt-summary":
+        wanted = {topic(channel, instFamily=family): None for family in families}
     else:
         names = (instrument.origin.instrument for instrument in instruments)
         wanted = {topic(channel, instId=name): name for name in names if name}
@@ -114,12 +140,10 @@ def subscriptions(spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[
 
 def venue_channel(spec: ChannelSpec) -> str:
     """OKX's channel for a faultless `spec`."""
-    if spec.channel == "instrument":
-        return "instruments"
     if spec.channel == "book":
         return BOOKS[spec.depth]
     if spec.channel == "trade":
-        return "option-trades" if spec.market == "option" else spec.variant or VARIANTS["trade"][0]
+        return spec.variant or _variants(spec.market)[0]
     if spec.channel == "candle":
         interval = str(spec.interval)
         return CANDLE_PREFIXES[spec.price_type] + INTERVALS.get(interval, interval)
@@ -136,10 +160,14 @@ def _depth_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
 
 
 def _variant_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
-    offered = ("option-trades",) if spec.market == "option" else VARIANTS["trade"]
+    offered = _variants(spec.market)
     if spec.variant is not None and spec.variant not in offered:
         return [("variant", _unknown(f"trade channel of market {spec.market}", spec.variant, offered))]
     return []
+
+
+def _variants(market: str) -> tuple[str, ...]:
+    return OPTION_VARIANTS if market == "option" else VARIANTS
 
 
 def _candle_problems(spec: ChannelSpec) -> list[tuple[str, str]]:

@@ -77,8 +77,8 @@ class OkxVenue:
         return channels.problems(spec)
 
     def catalogue_markets(self, spec: ChannelSpec) -> Sequence[str]:
-        """The spec's market; none for the channel that brings a market's instruments itself."""
-        return () if spec.channel == "instrument" else (spec.market,)
+        """The spec's market, unless the channel has no use for its instruments."""
+        return () if spec.channel in channels.WITHOUT_CATALOGUE else (spec.market,)
 
     def subscriptions(self, spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
         """The topics that bring this channel for these instruments, without repetitions."""

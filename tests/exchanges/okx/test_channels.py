@@ -45,6 +45,7 @@ def test_a_subscription_in_full() -> None:
         (ChannelSpec("swap", "bbo"), "public", "bbo-tbt"),
         (ChannelSpec("swap", "ticker"), "public", "tickers"),
         (ChannelSpec("swap", "mark_price"), "public", "mark-price"),
+        (ChannelSpec("swap", "price_limit"), "public", "price-limit"),
         (ChannelSpec("swap", "funding_rate"), "public", "funding-rate"),
         (ChannelSpec("swap", "open_interest"), "public", "open-interest"),
         (ChannelSpec("swap", "candle", interval="1m"), "business", "candle1m"),
@@ -57,7 +58,7 @@ def test_a_subscription_in_full() -> None:
         (ChannelSpec("swap", "candle", interval="1w", price_type="mark"), "business", "mark-price-candle1Wutc"),
         (ChannelSpec("swap", "candle", interval="1Yutc", price_type="mark"), "business", "mark-price-candle1Yutc"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_topics_per_instrument(spec: ChannelSpec, endpoint: str, channel: str) -> None:
     assert topics(spec, [*SWAP, SWAP[0]]) == [
@@ -85,11 +86,59 @@ def test_option_trades_are_subscribed_by_family() -> None:
     assert [subscription.instrument for subscription in VENUE.subscriptions(spec, OPTIONS)] == [None]
 
 
-def test_instruments_are_subscribed_by_market_and_need_no_catalogue() -> None:
-    spec = ChannelSpec("futures", "instrument")
-    assert topics(spec, []) == [("public", '{"channel":"instruments","instType":"FUTURES"}')]
-    assert VENUE.catalogue_markets(spec) == ()
-    assert VENUE.catalogue_markets(ChannelSpec("futures", "trade")) == ("futures",)
+@pytest.mark.parametrize("variant", ["trades", "option-trades"])
+def test_block_trades_are_a_variant_of_trades(variant: str) -> None:
+    market = "option" if variant == "option-trades" else "swap"
+    spec = ChannelSpec(market, "trade", variant="public-block-trades")
+    assert topics(spec, SWAP[:1]) == [("business", '{"channel":"public-block-trades","instId":"BTC-USDT-SWAP"}')]
+
+
+@pytest.mark.parametrize(
+    ("spec", "arg"),
+    [
+        (ChannelSpec("futures", "instrument"), '{"channel":"instruments","instType":"FUTURES"}'),
+        (ChannelSpec("margin", "liquidation"), '{"channel":"liquidation-orders","instType":"MARGIN"}'),
+        (ChannelSpec("swap", "adl_alert"), '{"channel":"adl-warning","instType":"SWAP"}'),
+        (ChannelSpec("index", "system_status"), '{"channel":"status"}'),
+    ],
+    ids=range(4),
+)
+def test_channels_over_a_whole_market_name_no_instrument(spec: ChannelSpec, arg: str) -> None:
+    assert topics(spec, []) == topics(spec, SWAP) == [("public", arg)]
+    assert [subscription.instrument for subscription in VENUE.subscriptions(spec, SWAP)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("spec", "arg"),
+    [
+        (ChannelSpec("option", "option_summary"), '{"channel":"opt-summary","instFamily":"BTC-USD"}'),
+        (
+            ChannelSpec("option", "estimated_price"),
+            '{"channel":"estimated-price","instType":"OPTION","instFamily":"BTC-USD"}',
+        ),
+    ],
+    ids=range(2),
+)
+def test_channels_over_a_family_are_subscribed_once_each(spec: ChannelSpec, arg: str) -> None:
+    assert topics(spec, OPTIONS) == [("public", arg)]
+    assert topics(spec, []) == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "markets"),
+    [
+        ("trade", ("futures",)),
+        ("liquidation", ("futures",)),
+        ("estimated_price", ("futures",)),
+        ("instrument", ()),
+        ("adl_alert", ()),
+        ("system_status", ()),
+    ],
+)
+def test_the_catalogue_is_read_where_instruments_or_their_sizes_are_needed(
+    channel: str, markets: tuple[str, ...]
+) -> None:
+    assert VENUE.catalogue_markets(ChannelSpec("futures", channel)) == markets
 
 
 @pytest.mark.parametrize(
