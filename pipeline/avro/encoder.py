@@ -77,7 +77,7 @@ def _called(name: str, piece: Piece) -> _Type:
 
 
 def _cached(name: str, piece: Piece) -> _Type:
-    return _Type(piece, f"{name}[{{}}]", f"NULLABLE_{name}[{{}}]")
+    return _Type(piece, f"{name}[{{}}]", f"NULL if {{0}} is None else SOME + {name}[{{0}}]")
 
 
 texts_piece = array_of(text_piece)
@@ -105,7 +105,7 @@ _TYPES = {
     "map of bytes decimal": _called("decimal_bytes_map_piece", decimal_bytes_map_piece),
 }
 _UNCACHED_TEXT = _called("text_piece", text_piece)
-_COUNT = _Type(count_piece, "COUNT[{}]", "NULLABLE_COUNT[{}]")
+_COUNT = _cached("COUNT", count_piece)
 """In rows, integers are still digits."""
 
 _PIECES: dict[str, Pieces] = {}
@@ -116,7 +116,6 @@ for _name, _piece in (
     ("COUNT", count_piece),
 ):
     _PIECES[_name] = Pieces(_piece)
-    _PIECES["NULLABLE_" + _name] = Pieces(nullable(_piece))
 
 _GLOBALS: dict[str, Any] = {
     **_PIECES,
