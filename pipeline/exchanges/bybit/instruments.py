@@ -9,8 +9,8 @@ from urllib.parse import quote
 import msgspec
 
 from pipeline.exchanges.bybit import wire
+from pipeline.exchanges.bybit.accounts import VENUE
 from pipeline.exchanges.bybit.errors import error_of
-from pipeline.exchanges.bybit.normalizer import VENUE
 from pipeline.exchanges.bybit.topics import MARKETS
 from pipeline.exchanges.symbols import cross_symbol
 from pipeline.exchanges.venue import RestPage

@@ -14,10 +14,12 @@ from typing import Any
 import attrs
 import msgspec
 
-from pipeline.exchanges.bybit import risk, wire
+from pipeline.exchanges.bybit import account_wire, fills, holdings, orders, risk, wire
+from pipeline.exchanges.bybit.accounts import ACCOUNT, VENUE, AccountScope
+from pipeline.exchanges.bybit.candles import CandleStream, candles, open_candles
 from pipeline.exchanges.bybit.quotes import BookStream, quotes
 from pipeline.exchanges.bybit.tickers import FIELDS, TickerStream, merge, number
-from pipeline.exchanges.bybit.topics import INTERVALS, MARKETS, RPI_DEPTH, family_of, instrument_of, raw_channel
+from pipeline.exchanges.bybit.topics import MARKETS, RPI_DEPTH, family_of, instrument_of, raw_channel
 from pipeline.exchanges.venue import Catalogue, StreamState
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import (
@@ -26,7 +28,6 @@ from pipeline.model.events import (
     PRICE_SIZE_RPI,
     QUOTE,
     BookUpdate,
-    Candle,
     Event,
     Micros,
     Origin,
@@ -34,25 +35,19 @@ from pipeline.model.events import (
     Trade,
 )
 
-VENUE = "bybit"
 _PREFIX = 14
 """Bytes that tell the topic families apart, behind `{"topic":"` as well as behind the `{"id":"` of options."""
 _OF_ONE_INSTRUMENT = ("allLiquidation.", "priceLimit.")
+_MARKETS = {"private": ACCOUNT, "status": "system"}
+"""The market of what a stream brings without an instrument, where it is not the stream's name."""
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 @attrs.define(eq=False)
-class CandleStream(StreamState):
-    """One candle topic."""
-
-    interval: str = ""
-    resume_key: str = ""
-
-
-@attrs.define(eq=False)
 class BybitNormalizer:
-    """The normalizer of one connection to one endpoint; the market of all its messages is the endpoint's.
+    """The normalizer of one connection to one endpoint.
 
+    Public messages belong to the endpoint's market, private ones name theirs.
     Every instrument has base sizes except on `inverse`, where a size is so many contracts of 1 USD (quote).
     Only the cross-venue symbol comes from the catalogue; it is looked up until it is known. Closed candles that
     the venue sends again are dropped, also after a reconnect (remembered in `resume`).
@@ -74,12 +69,16 @@ class BybitNormalizer:
     _families: Mapping[str, Family] = attrs.field(init=False)
     _readers: Mapping[bytes, Reader] = attrs.field(init=False)
     _size_unit: str = attrs.field(init=False)
+    _market: str = attrs.field(init=False)
+    _scope: AccountScope = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.streams = self._streams
         self._families = FAMILIES.get(self.stream, {})
         self._readers = _READERS if self.stream in MARKETS else {}
         self._size_unit = QUOTE if self.stream == "inverse" else BASE
+        self._market = _MARKETS.get(self.stream, self.stream)
+        self._scope = AccountScope(self.connection, self.catalogue, self.account)
 
     def normalize(self, message: bytes, receive_time: int) -> list[Event]:
         """The events of one message; raises `BadMessage` for what is neither data nor a known control message."""
@@ -220,43 +219,12 @@ class BybitNormalizer:
     def _take_candles(self, message: wire.CandleMessage, receive_time: int) -> list[Event]:
         stream = self._candles.get(message.topic)
         if stream is None:
-            stream = self._open_candles(message.topic)
+            stream = self._candles[message.topic] = open_candles(message.topic, f"{VENUE}.{self.stream}.")
+            self._streams[message.topic] = stream
         origin = stream.origin
         if origin is None or origin.symbol is None:
             origin = stream.origin = self._origin(instrument_of(message.topic, "kline", 2))
-        venue_interval = message.topic.split(".", 2)[1]
-        inverse = self._size_unit is QUOTE
-        last_closed = known = self.resume.get(stream.resume_key, -1)
-        events: list[Event] = []
-        for row in message.data:
-            if row.confirm:
-                if row.start <= last_closed:
-                    continue  # sent again
-                last_closed = row.start
-            events.append(
-                Candle(
-                    origin,
-                    Micros(row.timestamp * 1000),
-                    Micros(receive_time),
-                    None,
-                    "trade",
-                    stream.interval,
-                    venue_interval,
-                    Micros(row.start * 1000),
-                    Micros(row.end * 1000),
-                    row.open,
-                    row.high,
-                    row.low,
-                    row.close,
-                    row.confirm,
-                    row.volume,
-                    self._size_unit,
-                    base_volume=row.turnover if inverse else row.volume,
-                    quote_volume=row.volume if inverse else row.turnover,
-                )
-            )
-        if last_closed != known:
-            self.resume[stream.resume_key] = last_closed
+        events = candles(stream, origin, message, self.resume, Micros(receive_time), self._size_unit)
         stream.messages += 1
         stream.last_receive = receive_time
         return events
@@ -275,44 +243,37 @@ class BybitNormalizer:
         self._streams[topic] = self._books[topic] = stream
         return stream
 
-    def _open_candles(self, topic: str) -> CandleStream:
-        instrument = instrument_of(topic, "kline", 2)
-        venue_interval = topic.split(".", 2)[1]
-        stream = CandleStream(
-            topic,
-            self._origin(instrument),
-            interval=INTERVALS.get(venue_interval, venue_interval),
-            resume_key=f"{VENUE}.{self.stream}.{topic}",
-        )
-        self._streams[topic] = self._candles[topic] = stream
-        return stream
-
     def _take_risk(
         self, read: Callable[[Any, risk.OriginOf, Micros], list[Event]], message: Any, receive_time: int
     ) -> list[Event]:
         events = read(message, self._origin, Micros(receive_time))
         topic: str = message.topic
+        named = topic.partition(".")[2] if topic.startswith(_OF_ONE_INSTRUMENT) else None
+        self._count(topic, self._origin(named) if named else None, receive_time)
+        return events
+
+    def _take_account(
+        self, read: Callable[[Any, AccountScope, Micros], list[Event]], message: Any, receive_time: int
+    ) -> list[Event]:
+        events = read(message, self._scope, Micros(receive_time))
+        self._count(message.topic, None, receive_time)
+        return events
+
+    def _count(self, topic: str, origin: Origin | None, receive_time: int) -> None:
         stream = self._streams.get(topic)
         if stream is None:
             stream = self._streams[topic] = StreamState(topic)
-        if topic.startswith(_OF_ONE_INSTRUMENT):
-            stream.origin = self._origin(topic.partition(".")[2])
+        stream.origin = origin
         stream.messages += 1
         stream.last_receive = receive_time
-        return events
 
     def _raw(self, topic: str, plain: dict[str, Any], message: bytes, receive_time: int) -> Raw:
         time = plain.get("ts") or plain.get("creationTime")
         channel, instrument = raw_channel(topic)
-        payload = message.decode()
-        stream = self._streams.get(topic)
-        if stream is None:
-            stream = self._streams[topic] = StreamState(topic)
-        stream.origin = self._origin(instrument)
-        stream.messages += 1
-        stream.last_receive = receive_time
+        origin, payload = self._origin(instrument), message.decode()
+        self._count(topic, origin, receive_time)
         return Raw(
-            stream.origin,
+            origin,
             Micros(time * 1000) if type(time) is int else None,
             Micros(receive_time),
             None,
@@ -326,10 +287,10 @@ class BybitNormalizer:
         known = self._origins.get(instrument)
         if known is not None and known.symbol is not None:
             return known
-        entry = self.catalogue.get((self.stream, instrument)) if instrument is not None else None
+        entry = self.catalogue.get((self._market, instrument)) if instrument is not None else None
         symbol = entry.origin.symbol if entry is not None else None
         if known is None or symbol is not None:
-            known = Origin(VENUE, self.stream, instrument, symbol, None, self.connection)
+            known = Origin(VENUE, self._market, instrument, symbol, self.account, self.connection)
             self._origins[instrument] = known
         return known
 
@@ -359,6 +320,13 @@ def _risk(shape: type[Any], read: Callable[[Any, risk.OriginOf, Micros], list[Ev
     return Family(msgspec.json.Decoder(shape).decode, shape, take)
 
 
+def _account(shape: type[Any], read: Callable[[Any, AccountScope, Micros], list[Event]]) -> Family:
+    def take(normalizer: BybitNormalizer, message: Any, receive_time: int) -> list[Event]:
+        return normalizer._take_account(read, message, receive_time)
+
+    return Family(msgspec.json.Decoder(shape).decode, shape, take)
+
+
 _PUBLIC: Mapping[str, Family] = {
     "orderbook": Family(wire.decode_book, wire.BookMessage, BybitNormalizer._take_book),
     "orderbook.rpi": Family(wire.decode_rpi_book, wire.RpiBookMessage, BybitNormalizer._take_book),
@@ -373,6 +341,16 @@ _PUBLIC: Mapping[str, Family] = {
 FAMILIES: Mapping[str, Mapping[str, Family]] = {
     **dict.fromkeys(MARKETS, _PUBLIC),
     "status": {"system.status": _risk(risk.StatusMessage, risk.system_statuses)},
+    "private": {
+        "order": _account(account_wire.OrderMessage, orders.orders),
+        "spread.order": _account(account_wire.OrderMessage, orders.orders),
+        "execution": _account(account_wire.FillMessage, fills.fills),
+        "execution.fast": _account(account_wire.FillMessage, fills.fills),
+        "spread.execution": _account(account_wire.FillMessage, fills.fills),
+        "position": _account(account_wire.PositionMessage, holdings.positions),
+        "wallet": _account(account_wire.WalletMessage, holdings.balances),
+        "greeks": _account(account_wire.GreeksMessage, holdings.greeks),
+    },
 }
 """By stream. A further topic is one wire type, one function from it to events, and one line here."""
 

@@ -88,7 +88,9 @@ def offered(market: str) -> tuple[str, ...]:
     return tuple(channel for channel in CHANNELS if channel in wanted)
 
 
-_PAIRS = frozenset({"orderbook.rpi", "orderbook.full", "system.status"})
+_PAIRS = frozenset(
+    {"orderbook.rpi", "orderbook.full", "system.status", "execution.fast", "spread.order", "spread.execution"}
+)
 """Families that are named by the first two parts of a topic, not by the first alone."""
 _RAW_PREFIXES = {"orderbook.full": 2, "liquidation": 1, "lt": 1, "tickers_lt": 1, "kline_lt": 2}
 """Topics of one instrument without a kind of event: how many parts stand before the instrument.

@@ -8,7 +8,8 @@ from math import inf
 
 from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.bybit import instruments as catalogue_of
-from pipeline.exchanges.bybit.normalizer import VENUE, BybitNormalizer
+from pipeline.exchanges.bybit.accounts import VENUE
+from pipeline.exchanges.bybit.normalizer import BybitNormalizer
 from pipeline.exchanges.bybit.session import BybitSession
 from pipeline.exchanges.bybit.topics import (
     BOOK_DEPTHS,

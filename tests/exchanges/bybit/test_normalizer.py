@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -429,13 +430,13 @@ def test_key_order_and_white_space_do_not_matter(
     assert shapes(normalize(market, *others)) == shapes(normalize(market, *messages))
 
 
-def bare(value: Any, key: str = "") -> str:
+def bare(value: Any) -> str:
     """JSON in which numbers are quoted and decimal texts are not."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{bare(each, name)}" for name, each in value.items()) + "}"
+        return "{" + ",".join(f"{json.dumps(name)}:{bare(each)}" for name, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ",".join(bare(each) for each in value) + "]"
-    if isinstance(value, str) and value and not value.strip("-0123456789.") and not value.startswith("00"):
+    if isinstance(value, str) and re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?", value):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return json.dumps(str(value))
@@ -533,16 +534,16 @@ def test_no_bytes_break_the_normalizer(market: str, message: bytes) -> None:
         assert normalize(market, message) == []
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, each in children for found in _paths(each, (*path, key)))]
+    return [path, *(found for key, each in children for found in paths(each, (*path, key)))]
 
 
-def _replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
     if not path:
         return by
     copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _replaced(value[path[0]], path[1:], by)
+    copy[path[0]] = replaced(value[path[0]], path[1:], by)
     return copy
 
 
@@ -550,7 +551,7 @@ def _replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
 def test_no_damaged_field_breaks_the_normalizer(data: st.DataObject, sample: tuple[str, str], junk: object) -> None:
     market, name = sample
     message = json.loads(lines(name)[0])
-    damaged = _replaced(message, data.draw(st.sampled_from(_paths(message)[:200])), junk)
+    damaged = replaced(message, data.draw(st.sampled_from(paths(message)[:200])), junk)
     with suppress(BadMessage):
         normalize(market, json.dumps(damaged).encode())
 

@@ -178,7 +178,7 @@ def test_unreadable_messages_name_the_fault(message: bytes, why: str) -> None:
 def test_system_status() -> None:
     (event,) = normalize("status", *lines("public.misc.system.status"))
     assert type(event) is SystemStatus
-    assert head(event)[1:3] == ("status", None)
+    assert head(event)[1:3] == ("system", None)
     assert values(event) == {
         "exchange_time": 1751858399649000,
         "receive_time": RECEIVED,
