@@ -29,6 +29,7 @@ from pipeline.sink.routes import Route, Routes
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.spool import Chunk
 from pipeline.sink.stats import SinkStats
+from pipeline.sink.times import as_published, receive_time
 
 log = structlog.get_logger()
 
@@ -370,7 +371,13 @@ class Sink:
         """
         self._closed, self._direct = True, False
         failures = self.outlet.give_up()
-        older = [failure.record for failure in failures] + list(self._delivery.pending)
+        nullable = {route.topic: route.nullable_time for route in self.routes.values()}
+        older = [failure.record for failure in failures if failure.code != KafkaError._PURGE_QUEUE]
+        older += as_published(
+            (failure.record for failure in failures if failure.code == KafkaError._PURGE_QUEUE),
+            lambda record: receive_time(record.value, nullable=nullable.get(record.topic, False)),
+        )
+        older += self._delivery.pending
         for status in self._losses.announcements(self.now(), "the spool was full"):
             self._append_status(status)
         waiting = self.backlog.memory_count

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.avro.codec import Schemas
 from pipeline.avro.schemas import confluent_header
 from pipeline.model.events import FeedStatus, Micros, Origin
 from pipeline.sink.losses import Losses
-from pipeline.sink.records import UNKNOWN_TIME
-from pipeline.sink.times import timestamp_ms
+from pipeline.sink.records import UNKNOWN_TIME, Record
+from pipeline.sink.times import as_published, receive_time, timestamp_ms
 from tests.sink.traffic import origin, trade
 
 SCHEMAS = Schemas.load()
@@ -29,6 +29,23 @@ def test_the_time_is_found_in_the_encoded_record(
     value = SCHEMAS["trade"].encoder(header)(print_)
     assert print_.exchange_time is not None
     assert timestamp_ms(value, nullable=False) == print_.exchange_time // 1000
+
+    assert receive_time(value, nullable=False) == print_.receive_time
+
+
+@given(st.lists(st.integers(1, 5), min_size=1), st.data())
+def test_what_a_purge_gives_back_is_put_in_order(times: list[int], data: st.DataObject) -> None:
+    """Per partition librdkafka gives the newer run first; records of one socket read share their time."""
+    times.sort()
+    records = [Record("trade", b"one", 0, b"%d %d" % (number, time)) for number, time in enumerate(times)]
+    cut = data.draw(st.integers(0, len(times)))
+    assume(times[:cut] != times[cut:] or not cut)
+    assume(not cut or cut == len(times) or times[0] < times[cut] or times[cut - 1] < times[-1])
+    other = [Record("trade", b"two", 0, b"0 3"), Record("trade", b"two", 0, b"1 4")]
+    given_back = [*records[cut:], *other, *records[:cut]]
+    put = as_published(given_back, lambda record: int(record.value.split()[1]))
+    assert [record for record in put if record.key == b"one"] == records
+    assert [record for record in put if record.key == b"two"] == other
 
 
 @given(st.binary(max_size=30))
