@@ -207,7 +207,7 @@ def _order(stream: Stream, listing: Listing, row: OrderRow, receive_time: Micros
         price=text(row.px),
         size=text(row.sz),
         filled_size=text(row.accFillSz),
-        remaining_size=remaining(row.sz, row.accFillSz, row.state) if size_unit == listing.size_unit else None,
+        remaining_size=remaining(row.sz if size_unit == listing.size_unit else "", row.accFillSz, row.state),
         average_price=text(row.avgPx) if row.avgPx != "0" else None,
         usd_value=text(row.notionalUsd),
         fees=_by_currency(row.feeCcy, negated(row.fee)),

@@ -39,6 +39,14 @@ def normalizer(known: Catalogue = CATALOGUE, resume: dict[str, int] | None = Non
     return VENUE.normalizer("public", "okx.public.0#1", known, resume)
 
 
+def account_events(name: str) -> list[Event]:
+    """Events of a sample as they come over the private stream of an account called "main"."""
+    reader = VENUE.normalizer("private", "okx.private.0#1", CATALOGUE, account="main")
+    events = [event for line in sample(name) for event in reader.normalize(line, RECEIVED)]
+    assert {(event.origin.account, event.receive_time) for event in events} <= {("main", RECEIVED)}
+    return events
+
+
 def events_of(name: str, known: Catalogue = CATALOGUE) -> list[Event]:
     reader = normalizer(known)
     return [event for line in sample(name) for event in reader.normalize(line, RECEIVED)]
@@ -48,6 +56,13 @@ def push(channel: str, instrument: str, *rows: Any, **top: Any) -> bytes:
     """A push as the venue writes it."""
     message = {"arg": {"channel": channel, "instId": instrument}, **top, "data": list(rows)}
     return json.dumps(message, separators=(",", ":")).encode()
+
+
+def own_fields(event: Event) -> dict[str, Any]:
+    """`fields` without the receive time and what is an empty collection."""
+    named = fields(event)
+    del named["receive_time"]
+    return {name: value for name, value in named.items() if value not in ({}, ())}
 
 
 def fields(event: Event) -> dict[str, Any]:
