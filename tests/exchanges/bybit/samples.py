@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from pipeline.exchanges.bybit.instruments import read_saved
 from pipeline.exchanges.bybit.normalizer import BybitNormalizer
+from pipeline.exchanges.bybit.venue import Bybit
 from pipeline.exchanges.venue import Catalogue
 from pipeline.model.events import Event, Micros, Origin
 
 DATA = Path(__file__).parents[2] / "data" / "bybit"
 RECEIVED = Micros(1_800_000_000_123_456)
 CONNECTION = "bybit.linear.0#3"
+PRIVATE_CONNECTION = "bybit.main.0#2"
 
 
 def lines(name: str) -> list[bytes]:
@@ -42,6 +46,20 @@ def normalize(market: str, *messages: bytes) -> list[Event]:
     """All events of these messages on one connection."""
     one = normalizer(market)
     return [event for message in messages for event in one.normalize(message, RECEIVED)]
+
+
+def private(*messages: bytes, known: Catalogue | None = None) -> list[Event]:
+    """All events of these messages on one private connection of the account "main"."""
+    one = Bybit().normalizer("private", PRIVATE_CONNECTION, catalogue() if known is None else known, account="main")
+    return [event for message in messages for event in one.normalize(message, RECEIVED)]
+
+
+def first(name: str, **fields: Any) -> bytes:
+    """The first message of a sample, its first element with other fields; None leaves one out."""
+    message = json.loads(lines(name)[0])
+    row = {**message["data"][0], **fields}
+    message["data"] = [{key: value for key, value in row.items() if value is not None}]
+    return json.dumps(message).encode()
 
 
 def head(event: Event) -> tuple[str, str, str | None, str | None, str | None, str]:
