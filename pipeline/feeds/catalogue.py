@@ -8,7 +8,7 @@ import attrs
 
 from pipeline.exchanges.venue import RestPage, Venue
 from pipeline.model.errors import Retryable
-from pipeline.model.events import Instrument
+from pipeline.model.events import Instrument, Micros
 
 Fetch = Callable[[str], Awaitable[bytes]]
 """GETs a path with its query; raises `SessionError`."""
@@ -43,10 +43,10 @@ class InstrumentBook:
 
     entries: dict[tuple[str, str], Instrument] = attrs.field(factory=dict, init=False)
 
-    def replace(self, market: str, instruments: Iterable[Instrument]) -> list[Instrument]:
+    def replace(self, market: str, instruments: Iterable[Instrument], read_at: int) -> list[Instrument]:
         """Take a market's complete new listing; returns the entries that are new or changed.
 
-        What is listed no longer is kept, marked as not tradable, and returned once.
+        What is listed no longer is kept, marked as not tradable at `read_at` (microseconds), and returned once.
         """
         changed: list[Instrument] = []
         listed = set()
@@ -59,7 +59,9 @@ class InstrumentBook:
                 changed.append(instrument)
         for key, entry in self.entries.items():
             if key[0] == market and key not in listed and entry.is_tradable:
-                gone = attrs.evolve(entry, is_tradable=False, state="delisted")
+                gone = attrs.evolve(
+                    entry, receive_time=Micros(read_at), exchange_time=None, is_tradable=False, state="delisted"
+                )
                 self.entries[key] = gone
                 changed.append(gone)
         return changed

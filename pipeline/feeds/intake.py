@@ -53,7 +53,7 @@ async def read_catalogue(venue: Venue, settings: VenueSettings, rest: RestClient
     """All instruments that the settings' patterns need, read once. Raises `SessionError` or `BadMessage`."""
     book = InstrumentBook()
     for market in catalogue_markets(venue, settings):
-        book.replace(market, await read_market(venue, market, rest.get_json_bytes, clock))
+        book.replace(market, await read_market(venue, market, rest.get_json_bytes, clock), clock())
     return book
 
 
@@ -121,7 +121,7 @@ class Intake:
         try:
             for market in catalogue_markets(self.venue, self.settings):
                 found = await read_market(self.venue, market, listing.get_json_bytes, self.around.clock)
-                changed.extend(self._instruments.replace(market, found))
+                changed.extend(self._instruments.replace(market, found, self.around.clock()))
         except (SessionError, BadMessage) as error:
             stats.catalogue_failures += 1
             stats.last_error = str(error)
