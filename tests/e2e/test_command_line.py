@@ -32,7 +32,7 @@ async def test_every_fault_of_a_configuration_is_named_and_nothing_is_contacted(
         async with open_venue("bybit", market=MARKET) as venue:
             wrong: dict[str, Any] = {
                 "shutdown_within": "soon",
-                "kafka": {"bootstrap_servers": ["nowhere"], "spool": {"directry": "x"}},
+                "kafka": {"spool": {"directry": "x"}},
                 "venues": {
                     "bybit": {
                         "urls": urls(venue),
@@ -58,7 +58,6 @@ async def test_every_fault_of_a_configuration_is_named_and_nothing_is_contacted(
         assert done.returncode == 2
         lines = done.stderr.decode().splitlines()
         for path in (
-            "kafka.bootstrap_servers[0]",
             "shutdown_within",
             "kafka.spool.directry",
             "venues.bybit.channels[0].channel",
