@@ -26,6 +26,8 @@ from pipeline.model.errors import PipelineError
 
 _RUN_WITHIN_S = 180.0
 _WARM_SHARE = 0.2
+_WIDTH = 120
+"""Columns of a report that goes to a file."""
 _LATENCY_SECONDS = 5.0
 _AGE_MS = 600_000
 """How long ago the stream begins by the exchange's time: its end must not be in the broker's future."""
@@ -67,7 +69,7 @@ def _rates(text: str) -> tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the benchmark and print the table; raises `BenchFailed`."""
-    console, progress = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+    console, progress = Console(width=None if sys.stdout.isatty() else _WIDTH), Console(stderr=True, soft_wrap=True)
     chosen = _choose(arguments, progress)
     setting = Setting(
         MIXES[arguments.mix].what,

@@ -126,8 +126,8 @@ class Load:
             handover = await serve_stream(stream, None, self._rest, lambda request: None)
             if handover is not None:
                 await self._converse(handover)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError, OSError):
-            return  # the client has gone
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError, OSError):
+            pass  # the client has gone
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -191,7 +191,7 @@ class Load:
         for at in range(0, len(chosen), size):
             numbers = chosen[at : at + size]
             if rate is not None:
-                await trio.sleep(self._start + numbers[0] / rate - time.monotonic())
+                await trio.sleep(max(0.0, self._start + numbers[0] / rate - time.monotonic()))
             if self._moments is not None:
                 self._moments.note(numbers, time.monotonic_ns())
             pieces = [self.frames[number] for number in numbers]

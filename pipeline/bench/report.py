@@ -58,7 +58,7 @@ def summarize(outcomes: Sequence[Outcome]) -> list[Summary]:
     by_name: dict[str, list[Figures]] = {}
     for outcome in outcomes:
         by_name.setdefault(outcome.contestant, []).append(outcome.figures)
-    reference = by_name.get("ours") or next(iter(by_name.values()))
+    reference = by_name.get("ours") or next(iter(by_name.values()), [])
     found = []
     for name, runs in by_name.items():
         costs = [run.cost_us for run in runs]

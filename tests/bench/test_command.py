@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pipeline.bench import command
 from pipeline.bench.measure import Figures
 from pipeline.bench.report import Outcome, summarize
 from pipeline.cli import main
@@ -21,6 +22,17 @@ def test_the_service_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert summary["cost_us"] > 0
     assert summary["records_per_message"] > 1
     assert 0 < result["runs"][0]["figures"]["messages"] <= 506
+
+
+def test_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "_LATENCY_SECONDS", 0.3)
+    options = ["--contestants", "ours", "--rounds", "0", "--latency", "2000", "--instruments", "3", "--json"]
+    assert main(["bench", *options]) == 0
+    [run] = json.loads(capsys.readouterr().out)["runs"]
+    p50, p99, p999 = run["figures"]["latencies_us"]
+    assert run["rate"] == 2000
+    assert 0 < p50 <= p99 <= p999
+    assert run["figures"]["wall_s"] > 0.2
 
 
 def test_an_unknown_contestant_is_named(capsys: pytest.CaptureFixture[str]) -> None:
