@@ -50,4 +50,5 @@ async def test_listings_come_and_go_on_living_connections(topics: Topics, tmp_pa
     instruments = sorted(await topics.read("instrument"), key=lambda record: str(record["receive_time"]))
     catalogue = [(record["instrument"], record["is_tradable"]) for record in instruments]
     assert sorted(catalogue[:2]) == [("BTCUSDT", True), ("ETHUSDT", True)]
-    assert catalogue[2:] in ([("SOLUSDT", True)], [("SOLUSDT", True), ("ETHUSDT", False)])
+    # The simulated venue numbers its rows: whoever stands behind a delisted one is told again with a new code.
+    assert list(dict.fromkeys(catalogue[2:])) == [("SOLUSDT", True), ("ETHUSDT", False)]
