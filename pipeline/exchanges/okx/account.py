@@ -81,7 +81,9 @@ def balances(stream: Stream, push: Accounts, receive_time: Micros) -> list[Event
         events.append(_whole(stream, rows[-1], is_snapshot, receive_time))
     origin = stream.listing.origin
     for row in rows:
-        events += (_balance(origin, stream.channel, detail, is_snapshot, receive_time) for detail in row.details)
+        events += (
+            _balance(origin, stream.channel, detail, row.uTime, is_snapshot, receive_time) for detail in row.details
+        )
     return events
 
 
@@ -191,10 +193,12 @@ def _whole(stream: Stream, row: AccountRow, is_snapshot: bool, receive_time: Mic
     )
 
 
-def _balance(origin: Origin, channel: str, row: BalanceDetail, is_snapshot: bool, receive_time: Micros) -> Balance:
+def _balance(
+    origin: Origin, channel: str, row: BalanceDetail, millis: int, is_snapshot: bool, receive_time: Micros
+) -> Balance:
     return Balance(
         origin,
-        Micros(row.uTime * 1000),
+        Micros((millis if row.uTime is None else row.uTime) * 1000),
         receive_time,
         None,
         channel,

@@ -6,8 +6,6 @@ slow way.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from msgspec import Struct
 
 from pipeline.exchanges.okx.wire import Long, Millis, Text
@@ -17,7 +15,7 @@ class BalanceDetail(Struct, gc=False):
     """One currency of `account`."""
 
     ccy: Text
-    uTime: Millis
+    uTime: Millis | None = None
     cashBal: str = ""
     availBal: str = ""
     frozenBal: str = ""
@@ -200,7 +198,7 @@ class Accounts(Struct, gc=False):
     """A push of `account`: one page of a snapshot, or changes."""
 
     data: list[AccountRow]
-    eventType: Literal["snapshot", "event_update", ""] = ""
+    eventType: str = ""
     curPage: Long | None = None
     lastPage: bool = True
 
@@ -209,7 +207,7 @@ class Positions(Struct, gc=False):
     """A push of `positions`: one page of a snapshot, or changes."""
 
     data: list[PositionRow]
-    eventType: Literal["snapshot", "event_update", ""] = ""
+    eventType: str = ""
     curPage: Long | None = None
     lastPage: bool = True
 

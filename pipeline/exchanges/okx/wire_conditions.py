@@ -54,11 +54,11 @@ class OptionSummaryRow(Struct, gc=False):
     thetaBS: float | None = None
     lever: str = ""
     markVol: float | None = None
-    bidVol: float | None = None
-    askVol: float | None = None
-    # Always empty: as a float it would send each row the slow way.
-    realVol: str = ""
     volLv: float | None = None
+    # Often or always empty: as numbers they would send the whole family the slow way.
+    bidVol: str = ""
+    askVol: str = ""
+    realVol: str = ""
     fwdPx: str = ""
 
 

@@ -182,6 +182,17 @@ def test_changes_between_pages_are_published_at_once() -> None:
     assert published == [[], [None, "B"], [], [None, "A", "C", "D"]]
 
 
+def test_a_currency_without_a_time_has_that_of_the_account() -> None:
+    details = [{"ccy": "A", "uTime": ""}, {"ccy": "B", "uTime": "2"}]
+    events = private().normalize(push("account", {"uTime": "1", "details": details}), RECEIVED)
+    assert [event.exchange_time for event in events] == [1000, 1000, 2000]
+
+
+def test_an_unknown_type_of_push_is_a_change() -> None:
+    events = private().normalize(push("account", cash("A"), eventType="news"), RECEIVED)
+    assert [event.is_snapshot for event in events if isinstance(event, Balance)] == [False, False]
+
+
 def test_a_missing_page_loses_that_snapshot_and_no_other() -> None:
     reader = private()
     first = push("account", cash("A"), eventType="snapshot", curPage=1, lastPage=False)

@@ -226,11 +226,31 @@ def test_channels_that_stand_alone_have_no_rule(channel: str) -> None:
     assert VENUE.sequence_rule(channel) is None
 
 
-@pytest.mark.parametrize("channel", ["books", "books-rpi", "books-l2-tbt", "books50-l2-tbt"])
+@pytest.mark.parametrize("channel", ["books", "books-rpi", "books-elp", "books-l2-tbt", "books50-l2-tbt"])
 def test_incremental_channels_never_take_an_old_number_for_a_repetition(channel: str) -> None:
     rule = VENUE.sequence_rule(channel)
     assert rule is not None
     assert not rule.ignores_old
+
+
+@pytest.mark.parametrize(
+    ("channel", "is_checked"), [("books", True), ("books50-l2-tbt", True), ("books-rpi", False), ("books-elp", False)]
+)
+def test_books_of_retail_orders_have_no_checksum_to_trust(channel: str, is_checked: bool) -> None:
+    rule = VENUE.sequence_rule(channel)
+    assert rule is not None
+    assert (rule.checksum is not None) is is_checked
+
+
+@pytest.mark.parametrize(
+    ("channel", "depth"), [("books-elp", 400), ("books-l2-tbt", 400), ("books50-l2-tbt", 50), ("books", 400)]
+)
+def test_books_of_all_depths_are_read_alike(channel: str, depth: int) -> None:
+    row = {"asks": [["2", "1", "0", "1"]], "bids": [], "ts": "1", "seqId": 5, "prevSeqId": 4, "checksum": 0}
+    (event,) = normalizer().normalize(push(channel, "BTC-USDT-SWAP", row, action="update"), 1)
+    assert isinstance(event, BookUpdate)
+    assert (event.channel, event.depth, event.sequence, event.previous_sequence) == (channel, depth, 5, 4)
+    assert (event.asks, event.checksum, event.is_snapshot) == ([("2", "1", "0", "1")], None, False)
 
 
 def test_streams_tell_when_and_how_often_a_topic_spoke() -> None:
