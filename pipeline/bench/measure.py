@@ -83,9 +83,14 @@ class Meter:
         return received >= self.task.messages
 
     def finish(self, received: int, records: int, latencies_us: tuple[float, ...] = ()) -> Figures:
-        """The figures up to now; everything must have reached Kafka."""
+        """The figures up to now; everything must have reached Kafka.
+
+        Raises `RuntimeError` when the stream was over before the second look.
+        """
         cpu, wall = time.process_time() - self._cpu, time.monotonic() - self._wall
         messages = received - self._count
+        if not messages:
+            raise RuntimeError(f"{received} messages are too few to be measured: they all came within {POLL_S:g} s")
         return Figures(messages, cpu, wall, _peak_mib(), records / received, calibrate(), latencies_us)
 
 

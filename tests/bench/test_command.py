@@ -13,7 +13,7 @@ from pipeline.cli import main
 
 
 def test_the_service_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--contestants", "ours", "--rounds", "1", "--messages", "500", "--instruments", "3", "--json"]
+    options = ["--contestants", "ours", "--rounds", "1", "--messages", "8000", "--instruments", "3", "--json"]
     assert main(["bench", *options]) == 0
     result = json.loads(capsys.readouterr().out)
     [summary] = result["summary"]
@@ -21,7 +21,7 @@ def test_the_service_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert summary["ratio"] == 1
     assert summary["cost_us"] > 0
     assert summary["records_per_message"] > 1
-    assert 0 < result["runs"][0]["figures"]["messages"] <= 506
+    assert 0 < result["runs"][0]["figures"]["messages"] <= 8006
 
 
 def test_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
