@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
@@ -60,6 +61,7 @@ def _listing(stream: Stream, rows: list[dict[str, Any]], receive_time: Micros) -
 def _time(row: dict[str, Any]) -> Micros | None:
     for name in _TIMES:
         value = row.get(name)
-        if isinstance(value, str | int) and str(value).isdecimal() and len(str(value)) <= 15:
-            return micros(str(value))
+        if isinstance(value, str | int):
+            with suppress(ValueError):
+                return micros(str(value))
     return None

@@ -289,6 +289,71 @@ def test_greeks_of_options() -> None:
     assert (event.coin_delta, event.coin_gamma, event.coin_theta, event.coin_vega) == (4.0, 5.0, 6.0, None)
 
 
+@pytest.mark.parametrize(
+    ("member", "attribute"),
+    [
+        ("hedgedPos", "hedged_size"),
+        ("nonSettleAvgPx", "original_entry_price"),
+        ("bePx", "break_even_price"),
+        ("usdPx", "usd_price"),
+        ("optVal", "option_value"),
+        ("liab", "liability"),
+        ("liabCcy", "liability_currency"),
+        ("settledPnl", "settled_pnl"),
+    ],
+)
+def test_members_of_positions_that_samples_leave_empty(member: str, attribute: str) -> None:
+    assert getattr(position(**{member: "7"}), attribute) == "7"
+
+
+@pytest.mark.parametrize(
+    "member",
+    ["posCcy", "spotInUseAmt", "spotInUseCcy", "clSpotInUseAmt", "maxSpotInUseAmt", "bizRefId", "bizRefType"],
+)
+def test_extras_of_positions(member: str) -> None:
+    assert position(**{member: "7"}).extras == {member: "7"}
+
+
+@pytest.mark.parametrize(
+    ("member", "attribute"),
+    [
+        ("imr", "initial_margin"),
+        ("mmr", "maintenance_margin"),
+        ("mgnRatio", "margin_ratio"),
+        ("spotInUseAmt", "hedging_size"),
+    ],
+)
+def test_members_of_balances_that_samples_leave_empty(member: str, attribute: str) -> None:
+    row = {"uTime": "1", "mgnRatio": "9", "details": [{"ccy": "A", member: "7"}]}
+    whole, event = private().normalize(push("account", row), RECEIVED)
+    assert isinstance(whole, Balance)
+    assert (whole.margin_ratio, getattr(event, attribute)) == ("9", "7")
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "notionalLever",
+        "clSpotInUseAmt",
+        "maxSpotInUseAmt",
+        "spotBal",
+        "openAvgPx",
+        "accAvgPx",
+        "spotUpl",
+        "spotUplRatio",
+        "totalPnl",
+        "totalPnlRatio",
+        "autoLendStatus",
+        "autoLendMtAmt",
+    ],
+)
+def test_extras_of_balances(member: str) -> None:
+    row = {"uTime": "1", "details": [{"ccy": "A", member: "7"}]}
+    _, event = private().normalize(push("account", row), RECEIVED)
+    assert isinstance(event, Balance)
+    assert event.extras == {member: "7"}
+
+
 def test_exits_at_different_prices_are_in_the_extras_only() -> None:
     event = position(closeOrderAlgo=[{"slTriggerPx": "1"}, {"slTriggerPx": "2", "tpTriggerPx": "3"}])
     assert (event.stop_loss_price, event.take_profit_price) == (None, "3")

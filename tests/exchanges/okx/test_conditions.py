@@ -224,6 +224,12 @@ def test_statuses() -> None:
     assert own_fields(documented)["state"] == "completed"
 
 
+def test_a_status_may_have_a_page() -> None:
+    row = {"title": "t", "state": "s", "ts": "1", "href": "https://example.com"}
+    (event,) = normalizer().normalize(push("status", "", row), RECEIVED)
+    assert own_fields(event)["href"] == "https://example.com"
+
+
 @pytest.mark.parametrize("channel", ["liquidation-orders", "adl-warning", "status", "estimated-price", "opt-summary"])
 def test_public_events_name_no_account_on_a_private_stream(channel: str) -> None:
     reader = VENUE.normalizer("private", "c#1", {}, account="main")

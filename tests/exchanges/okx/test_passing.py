@@ -61,6 +61,23 @@ def test_rows_of_several_instruments_name_none() -> None:
     assert (event.origin.market, event.origin.instrument, event.exchange_time) == ("swap", None, 5000)
 
 
+@pytest.mark.parametrize(
+    ("row", "time"),
+    [
+        ({"ts": "x", "pTime": "5"}, 5000),
+        ({"ts": "\u0661", "uTime": 6}, 6000),
+        ({"ts": True, "cTime": ""}, None),
+        ({"ts": ["1"]}, None),
+        (["1"], None),
+    ],
+    ids=range(5),
+)
+def test_the_time_is_the_first_that_can_be_read(row: object, time: int | None) -> None:
+    line = json.dumps({"arg": {"channel": "new-thing"}, "data": [row]}).encode()
+    (event,) = normalizer().normalize(line, RECEIVED)
+    assert event.exchange_time == time
+
+
 def test_spreads_are_named_by_the_arg() -> None:
     line = b'{"arg":{"channel":"sprd-new","sprdId":"A-USDT_A-USDT-SWAP"},"data":[1]}'
     (event,) = normalizer().normalize(line, RECEIVED)

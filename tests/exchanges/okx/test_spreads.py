@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.book.checksum import okx_checksum
-from pipeline.model.account import Fill
+from pipeline.model.account import Fill, Order
 from pipeline.model.events import BookUpdate, Trade
 from tests.exchanges.okx.samples import (
     CATALOGUE,
@@ -224,6 +224,15 @@ def test_orders() -> None:
         "created_time": 1597026383085000,
         "extras": {"pendingFillSz": "2", "pendingSettleSz": "1", "canceledSz": "1"},
     }
+
+
+def test_members_of_orders_that_the_sample_leaves_empty() -> None:
+    row = json.loads(sample("business.sprd-orders")[0])["data"][0]
+    row |= {"tag": "t", "cancelSource": "32", "code": "51010", "msg": "no", "reqId": "r", "amendResult": "-1"}
+    (event,) = normalizer().normalize(push("sprd-orders", row | {"pendingFillSz": ""}), RECEIVED)
+    assert isinstance(event, Order)
+    assert (event.tag, event.cancel_reason, event.reject_reason, event.reject_message) == ("t", "32", "51010", "no")
+    assert (event.request_id, event.amend_result, event.remaining_size) == ("r", "-1", "3")
 
 
 def test_an_order_brings_its_fill_early_and_once() -> None:
