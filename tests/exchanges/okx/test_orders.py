@@ -283,6 +283,7 @@ def test_cancels_amendments_a_liquidation_an_option_and_a_market_order() -> None
         ("fok", "limit", "fok", False),
         ("ioc", "limit", "ioc", False),
         ("optimal_limit_ioc", "market", "ioc", False),
+        ("mmp", "limit", "gtc", False),
         ("mmp_and_post_only", "limit", "gtc", True),
         ("op_fok", "limit", "fok", False),
         ("RPI", "rpi", None, None),
@@ -559,6 +560,67 @@ def test_algo_orders_that_failed() -> None:
     event = algo(state="order_failed", failCode="51008", advChaseParams=[{"chaseVal": "1", "chaseType": "distance"}])
     assert (event.status, event.reject_reason, event.exchange_time) == ("rejected", "51008", 3000)
     assert event.extras["advChaseParams"] == '[{"chaseType":"distance","chaseVal":"1"}]'
+
+
+def test_a_cancelled_algo_order() -> None:
+    assert algo(state="canceled").status == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "clOrdId",
+        "actualPx",
+        "actualSz",
+        "actualSide",
+        "closeFraction",
+        "last",
+        "advanceOrdType",
+        "amendPxOnTriggerType",
+        "chaseType",
+        "chaseVal",
+        "maxChaseType",
+        "maxChaseVal",
+        "moveTriggerPx",
+        "pxVar",
+        "pxSpread",
+        "szLimit",
+        "pxLimit",
+        "timeInterval",
+        "count",
+        "tradeQuoteCcy",
+    ],
+)
+def test_extras_of_algo_orders(member: str) -> None:
+    assert algo(**{member: "7"}).extras == {member: "7"}
+
+
+@pytest.mark.parametrize("member", ["attachAlgoClOrdId", "outcome", "source", "cancelSourceReason"])
+def test_extras_of_orders_that_samples_leave_empty(member: str) -> None:
+    assert order(**{member: "7"}).extras == {member: "7"}
+
+
+@pytest.mark.parametrize(
+    ("member", "attribute"),
+    [
+        ("algoClOrdId", "client_order_id"),
+        ("ccy", "margin_currency"),
+        ("callbackSpread", "callback_spread"),
+        ("slTriggerPx", "stop_loss_price"),
+        ("slOrdPx", "stop_loss_limit_price"),
+        ("tpOrdPx", "take_profit_limit_price"),
+        ("reqId", "request_id"),
+        ("amendResult", "amend_result"),
+    ],
+)
+def test_members_of_algo_orders_that_samples_leave_empty(member: str, attribute: str) -> None:
+    assert getattr(algo(**{member: "7"}), attribute) == "7"
+
+
+def test_a_fill_repeats_what_its_order_says() -> None:
+    event = fill(tag="t", posSide="short", clOrdId="c")
+    assert (event.tag, event.position_side, event.client_order_id, event.exchange_time) == ("t", "short", "c", 4000)
+    assert fill(fillTime="").exchange_time == 5000
 
 
 @pytest.mark.parametrize(
