@@ -101,9 +101,11 @@ class OrderBook:
 
 
 def _change(side: dict[int, Row], rows: list[Row], has_rpi: bool) -> None:
+    keys = _keys
     for row in rows:
-        key = _keys[row[0]]
-        if _is_zero(row[1]) and not (has_rpi and not _is_zero(row[2])):
-            side.pop(key, None)
+        size = row[1]
+        # The first character tells most sizes from zero; a call per level would cost more than the rest.
+        if size[:1] != "0" or size.strip("0.") or (has_rpi and not _is_zero(row[2])):
+            side[keys[row[0]]] = row
         else:
-            side[key] = row
+            side.pop(keys[row[0]], None)

@@ -1,12 +1,10 @@
 """The producer and what comes back from it: delivery reports, errors, statistics.
 
-`librdkafka` calls back from the thread that polls, so everything here is split in two: what the polling thread
-writes (reports and states), and what the Trio thread does (send, and wait for reports).
+librdkafka calls back only from `poll`, which runs in a Trio task: everything here happens on one thread.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +24,7 @@ from pipeline.sink.stats import KafkaGauges, Latency, read_statistics
 
 log = structlog.get_logger()
 
-_POLL_S = 0.1
+_POLL_S = 0.01
 _PURGE_WITHIN_S = 5.0
 _SAMPLED = 63
 """Latency is looked at once in 64 reports: asking costs more than all other accounting."""
@@ -49,7 +47,7 @@ class Outlet:
 
     settings: KafkaSettings
     on_failure: Callable[[], None]
-    """Called on the Trio thread when `failures` has something new."""
+    """Called when `failures` has something new."""
     sent: int = attrs.field(default=0, init=False)
     """Records that librdkafka took; counted by whoever calls `produce`."""
     acknowledged: int = attrs.field(default=0, init=False)
@@ -67,9 +65,8 @@ class Outlet:
     _refusal: str | None = attrs.field(default=None, init=False)
     _fatal: str | None = attrs.field(default=None, init=False)
     _trouble: str | None = attrs.field(default=None, init=False)
-    _stopped: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _stopped: bool = attrs.field(default=False, init=False)
     _awaited: trio.Event | None = attrs.field(default=None, init=False)
-    _ended: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         config = producer_config(self.settings) | {
@@ -139,22 +136,30 @@ class Outlet:
         return [f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()]
 
     async def run(self) -> None:
-        """Poll in a thread until `stop`; ends the sink by `SinkFailed` after an error that no retry mends."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch)
-            await trio.to_thread.run_sync(
-                self._poll, trio.lowlevel.current_trio_token(), limiter=trio.CapacityLimiter(1)
-            )
-            nursery.cancel_scope.cancel()
+        """Take what comes back until `stop`. Raises `SinkFailed` after an error that no retry mends.
+
+        `poll` never waits here. A thread that waits in it hands the interpreter lock over for every report, which
+        costs more than the reports.
+        """
+        while not self._stopped:
+            self.producer.poll(0)
+            if self.failures:
+                self.on_failure()
+            if self._awaited is not None and not self.outstanding:
+                self._awaited.set()
+                self._awaited = None
+            if self._fatal is not None:
+                raise SinkFailed(f"Kafka at {self._where}: {self._fatal}")
+            await trio.sleep(_POLL_S)
 
     @property
     def is_stopped(self) -> bool:
         """Whether nothing comes back any more: after `stop`, or after an error beyond repair."""
-        return self._stopped.is_set()
+        return self._stopped
 
     def stop(self) -> None:
         """Let `run` end."""
-        self._stopped.set()
+        self._stopped = True
 
     def give_up(self) -> list[Failure]:
         """Take back everything that is not delivered, oldest first; blocks, after `run` has ended.
@@ -179,24 +184,7 @@ class Outlet:
     async def _metadata(self) -> Any:
         return await trio.to_thread.run_sync(lambda: self.producer.list_topics(timeout=1.0))
 
-    async def _watch(self) -> None:
-        await self._ended.wait()
-        self.stop()  # the thread cannot be cancelled
-        raise SinkFailed(f"Kafka at {self._where}: {self._fatal}")
-
-    # Everything below runs in the polling thread.
-
-    def _poll(self, token: trio.lowlevel.TrioToken) -> None:
-        while not self._stopped.is_set():
-            self.producer.poll(_POLL_S)
-            if self.failures:
-                token.run_sync_soon(self.on_failure, idempotent=True)
-            event = self._awaited
-            if event is not None and not self.outstanding:
-                self._awaited = None
-                token.run_sync_soon(event.set)
-            if self._fatal is not None:
-                token.run_sync_soon(self._ended.set, idempotent=True)
+    # Everything below is called by librdkafka, from `poll`.
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
