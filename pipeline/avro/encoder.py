@@ -54,12 +54,14 @@ _HEAD_PIECES: tuple[Piece, ...] = tuple(
     text_piece if kind == "string" else nullable(text_piece) for kind in _HEAD_TYPES
 )
 
+_LASTING_LONGS = ("epoch", "funding_time", "next_funding_time", "delivery_time", "open_time", "close_time")
+"""Names of long fields that keep their value over many records."""
 _NEVER_REPEATED = ("_id", "_sha256", "reason", "payload")
 """Ends of the names of texts that would only push others out of the cache."""
 
 
 class _Rows(Protocol):
-    def __call__(self, rows: list[Row], /) -> str: ...
+    def __call__(self, bids: list[Row], asks: list[Row], /) -> str: ...
 
 
 @attrs.frozen
@@ -96,7 +98,7 @@ _TYPES = {
         "NULL if {0} is None else SOME + boolean_piece({0})",
     ),
     "double": _called("double_piece", double_piece),
-    "int": _called("int_piece", int_piece),
+    "int": _cached("INT", int_piece),
     "long": _called("long_piece", long_piece),
     "long timestamp-micros": _called("long_piece", long_piece),
     "array of string": _called("texts_piece", texts_piece),
@@ -104,9 +106,17 @@ _TYPES = {
     "map of string decimal-text": _called("decimal_text_map_piece", decimal_text_map_piece),
     "map of bytes decimal": _called("decimal_bytes_map_piece", decimal_bytes_map_piece),
 }
+_SELDOM_NEW = _cached("LONG", long_piece)
 _UNCACHED_TEXT = _called("text_piece", text_piece)
 _COUNT = _cached("COUNT", count_piece)
 """In rows, integers are still digits."""
+
+
+def side_piece(levels: list[str]) -> str:
+    """The Avro array of levels that are written already."""
+    count = len(levels)
+    return f"{LENGTH[count] if count < SHORT else long_piece(count)}{''.join(levels)}{NULL}" if count else NULL
+
 
 _PIECES: dict[str, Pieces] = {}
 for _name, _piece in (
@@ -114,6 +124,8 @@ for _name, _piece in (
     ("DECIMAL_TEXT", decimal_text_piece),
     ("DECIMAL_BYTES", decimal_bytes_piece),
     ("COUNT", count_piece),
+    ("INT", int_piece),
+    ("LONG", long_piece),
 ):
     _PIECES[_name] = Pieces(_piece)
 
@@ -129,9 +141,9 @@ _GLOBALS: dict[str, Any] = {
     "decimal_bytes_map_piece": decimal_bytes_map_piece,
     "decimal_text_map_piece": decimal_text_map_piece,
     "double_piece": double_piece,
-    "int_piece": int_piece,
     "long_piece": long_piece,
     "match_short_decimals": match_short_decimals,
+    "side": side_piece,
     "text_map_piece": text_map_piece,
     "text_piece": text_piece,
     "texts_piece": texts_piece,
@@ -152,8 +164,10 @@ def compile_encoder(event_class: type[Event], schema: Schema, header: bytes) -> 
     """
     fields = schema["fields"]
     _check_fields(event_class, fields)
-    body = [_field_expression(event_class, field) for field in fields[len(HEAD) :]]
-    has_rows = any(_is_rows(field["type"]) for field in fields)
+    sides = [field["name"] for field in fields if _is_rows(field["type"])]
+    if sides not in ([], ["bids", "asks"]):
+        raise ValueError(f"{event_class.KIND}: the sides of a book are its bids and its asks, not {sides}")
+    body = [_field_expression(event_class, field) for field in fields[len(HEAD) :] if field["name"] != "asks"]
     lines = [
         "def encode(event):",
         "    global last",
@@ -163,7 +177,6 @@ def compile_encoder(event_class: type[Event], schema: Schema, header: bytes) -> 
         "        time = last  # one look at the shared value, so that time and piece belong together",
         "        if time[0] is not received:",
         "            last = time = (received, long_piece(received))",
-        *(["        rows = ROWS[event.layout]"] if has_rows else []),
         "        return (",
         '            f"{HEADER}{origin.prefix or head(origin)}"',
         *(f'            f"{{{expression}}}"' for expression in body),
@@ -181,7 +194,7 @@ def compile_encoder(event_class: type[Event], schema: Schema, header: bytes) -> 
         "last": (object(), ""),  # no value is this object, not even None
         "refusal": _Refusal(event_class, fields),
     }
-    if has_rows:
+    if sides:
         level = next(field["type"]["items"] for field in fields if _is_rows(field["type"]))
         namespace["ROWS"] = _RowsByLayout(level["fields"])
     encode = _compile(source, "encode", namespace)
@@ -233,6 +246,8 @@ def _type_of(avro_type: Any, name: str) -> _Type:
     label = _label(avro_type)
     if label == "string" and name.endswith(_NEVER_REPEATED):
         return _UNCACHED_TEXT
+    if name in _LASTING_LONGS:
+        return _SELDOM_NEW
     if label not in _TYPES:
         raise ValueError(f"{name}: no encoding for {avro_type}")
     return _TYPES[label]
@@ -254,7 +269,7 @@ def _field_expression(event_class: type[Event], field: Schema) -> str:
     if name == "receive_time":
         return "time[1]"
     if _is_rows(avro_type):
-        return f"rows(event.{name})"
+        return "ROWS[event.layout](event.bids, event.asks)"
     plain, has_null = _plain(avro_type)
     kind = _type_of(plain, name)
     return (kind.nullable_expression if has_null else kind.expression).format(f"event.{name}")
@@ -266,53 +281,58 @@ def _row_type(level_field: Schema) -> tuple[_Type, bool]:
 
 
 class _RowsByLayout(dict[Layout, _Rows]):
-    """Functions that write the rows of a side, compiled when a layout is first seen."""
+    """Functions that write both sides of a book, compiled when a layout is first seen."""
 
     def __init__(self, level_fields: list[Schema]) -> None:
         super().__init__()
         self._level_fields = level_fields
 
     def __missing__(self, layout: Layout) -> _Rows:
-        written, quickly, decimals = [], [], []
         unknown = set(layout) - {field["name"] for field in self._level_fields} - {None}
         if unknown:
             raise Unfit("names what a level does not have")
+        written, quickly, decimals = [], [], []
         for field in self._level_fields:
+            name = field["name"]
             kind, has_null = _row_type(field)
-            if field["name"] in layout:
-                position = f"row[{layout.index(field['name'])}]"
-                expression = (kind.nullable_expression if has_null else kind.expression).format(position)
+            if name in layout:
+                expression = (kind.nullable_expression if has_null else kind.expression).format(name)
                 written.append(f"{{{expression}}}")
                 if kind is _TYPES["string decimal-text"]:
-                    decimals.append(f"{{{position}}}")
-                    expression = f"LENGTH[len({position})]}}{{{position}"
-                    quickly.append(rf"\x02{{{expression}}}" if has_null else f"{{{expression}}}")
+                    decimals.append(f"{{{name}}}")
+                    piece = f"{{LENGTH[len({name})]}}{{{name}}}"
+                    quickly.append(rf"\x02{piece}" if has_null else piece)
                 else:
                     quickly.append(written[-1])
             elif has_null:
                 written.append(r"\x00")
                 quickly.append(r"\x00")
             else:
-                raise Unfit(f"lacks {field['name']}")
-        lines = ["def write(rows):", f'    levels = [f"{"".join(written)}" for row in rows]']
-        if decimals:
-            lines[1:] = [
-                f'    numbers = ",".join([f"{",".join(decimals)}" for row in rows])',
-                f'    if match_short_decimals(numbers) and numbers.count(",") == {len(decimals)} * len(rows) - 1:',
-                f'        levels = [f"{"".join(quickly)}" for row in rows]',
-                "    else:  # not all of them are short and sound: each for itself, to find the one that is not",
-                f'        levels = [f"{"".join(written)}" for row in rows]',
-            ]
-        lines += [
-            "    if not levels:",
-            "        return NULL",
-            f"    count = LENGTH[len(levels)] if len(levels) < {SHORT} else long_piece(len(levels))",
-            "    return f\"{count}{''.join(levels)}{NULL}\"",
-            "",
-        ]
-        write = cast("_Rows", _compile("\n".join(lines), "write", dict(_GLOBALS)))
+                raise Unfit(f"lacks {name}")
+        write = cast("_Rows", _compile(_rows_source(layout, written, quickly, decimals), "write", dict(_GLOBALS)))
         self[layout] = write
         return write
+
+
+def _rows_source(layout: Layout, written: list[str], quickly: list[str], decimals: list[str]) -> str:
+    """A function for rows of this layout. Rows may be longer than it, which costs speed but nothing else."""
+    names = ", ".join(name or "_" for name in layout)
+    each, quick, text = f"for {names}, *_ in", f'f"{"".join(quickly)}" for {names} in', f'f"{"".join(written)}"'
+    lines = ["def write(bids, asks):"]
+    if decimals:
+        pair = f'f"{",".join(decimals)}" for {names} in'
+        lines += [
+            "    try:",
+            f'        numbers = ",".join([*[{pair} bids], *[{pair} asks]])',
+            f"        count = {len(decimals)} * (len(bids) + len(asks)) - 1",
+            '        if match_short_decimals(numbers) and numbers.count(",") == count:',
+            f"            return side([{quick} bids]) + side([{quick} asks])",
+            "    except ValueError:",
+            "        pass  # rows of another length than the layout",
+            "    # Not all numbers are short and sound: each for itself, to find the one that is not.",
+        ]
+    lines += [f"    return side([{text} {each} bids]) + side([{text} {each} asks])", ""]
+    return "\n".join(lines)
 
 
 class _Refusal:
