@@ -74,7 +74,7 @@ class KafkaSettings:
     schema_registry: RegistrySettings | None = None
     """Without one, records carry Avro single-object encoding."""
     compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = "lz4"
-    linger: float = 0.01
+    linger: float = 0.02
     """Seconds that librdkafka gathers records for a batch."""
     queue_messages: int = 200_000
     """High-water mark of the producer's queue; above it records go to the spool."""
