@@ -171,6 +171,8 @@ class SubscriptionLedger:
 
     def next_deadline(self, now: float) -> float:
         """When an answer is overdue or the budget allows the next queued request."""
+        if self.settled:
+            return inf
         deadline = min((request.deadline for request in self._pending.values()), default=inf)
         if self._queue:
             deadline = min(deadline, max(self._hold_until, now + self._budget.wait(now)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import attrs
 import structlog
 import trio
@@ -14,6 +16,10 @@ log = structlog.get_logger()
 
 _RETRY_S = 1.0
 """Pause after a failed write."""
+_HOLD_S = 1.0
+"""How long records stay in memory, unwritten, for the last chunk from disk to be delivered."""
+HELD_RECORDS = 5_000
+"""How many records may stay so."""
 
 
 @attrs.define(eq=False)
@@ -29,6 +35,7 @@ class Backlog:
     _memory: list[Record] = attrs.field(factory=list, init=False)
     _memory_bytes: int = attrs.field(default=0, init=False)
     """Of the records in memory, those being written included."""
+    _hold_until: float = attrs.field(default=-inf, init=False)
     _taking: bool = attrs.field(default=False, init=False)
     _waiting: trio.Event = attrs.field(factory=trio.Event, init=False)
     _disk: trio.Lock = attrs.field(factory=trio.Lock, init=False)
@@ -58,11 +65,17 @@ class Backlog:
         self._waiting.set()
 
     async def keep_writing(self) -> None:
-        """Write what gathers in memory, every `flush_interval`. A failed write is tried again and loses nothing."""
+        """Write what gathers in memory, every `flush_interval`. A failed write is tried again and loses nothing.
+
+        While the last chunk from disk is on its way, newer records stay in memory for a moment. Written at once,
+        they would always be the next chunk, and the backlog would never end where a delivery takes longer than
+        `flush_interval`.
+        """
         while True:
             await self._waiting.wait()
             await trio.sleep(self.settings.flush_interval if self.failure is None else _RETRY_S)
-            await self.flush()
+            if trio.current_time() >= self._hold_until or self.memory_count > HELD_RECORDS:
+                await self.flush()
 
     async def flush(self) -> None:
         """Write what is in memory now."""
@@ -98,6 +111,8 @@ class Backlog:
             await trio.sleep(_RETRY_S)
         if chunk is not None and not chunk.recovered:
             self.count -= len(chunk.records)
+        if not self.spool.unread_bytes:
+            self._hold_until = trio.current_time() + _HOLD_S
         return chunk
 
     def take_memory(self) -> list[Record]:

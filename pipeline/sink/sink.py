@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException
 from pipeline.model.errors import Unencodable
 from pipeline.model.events import DeadLetter, Event, FeedStatus, Micros, Origin
 from pipeline.model.rate import Budget, Rate
-from pipeline.sink.backlog import Backlog
+from pipeline.sink.backlog import HELD_RECORDS, Backlog
 from pipeline.sink.delivery import Delivery
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.losses import Losses
@@ -323,7 +323,7 @@ class Sink:
                     await self._delivery.deliver()
                     await self.backlog.acknowledge()
                     self._announce_losses()
-                elif self.backlog.memory_count <= _CHUNK_RECORDS:
+                elif self.backlog.memory_count <= HELD_RECORDS:
                     self._go_direct()
                 else:
                     await self.backlog.flush()

@@ -54,6 +54,27 @@ async def test_all_records_arrive_once_and_in_order(settings: KafkaSettings) -> 
     assert one.timestamp_ms == int(one.fields["exchange_time"].timestamp() * 1000)
 
 
+async def test_the_spool_ends_though_deliveries_take_longer_than_its_writes(tmp_path: Path) -> None:
+    settings = mock_settings(tmp_path, queue_messages=2_000, linger=0.3)
+    tape, over = Tape(), trio.Event()
+
+    async def publish(sink: Sink) -> None:
+        while not over.is_set():
+            tape.publish(sink, 2)
+            await trio.sleep(0.01)
+
+    async with open_sink(settings) as sink:
+        await direct(sink)
+        tape.publish(sink, 5_000)
+        assert sink.stats().is_spooling
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish, sink)
+            await until(lambda: not sink.stats().is_spooling)
+            over.set()
+        await sink.delivered()
+        assert sink.stats().balanced
+
+
 async def test_leaving_the_sink_delivers_what_is_queued(settings: KafkaSettings) -> None:
     tape = Tape()
     async with open_sink(settings) as sink:
