@@ -109,10 +109,11 @@ class Backlog:
                 finally:
                     self._taking = False
             await trio.sleep(_RETRY_S)
-        if chunk is not None and not chunk.recovered:
-            self.count -= len(chunk.records)
-        if not self.spool.unread_bytes:
-            self._hold_until = trio.current_time() + _HOLD_S
+        if chunk is not None:
+            if not chunk.recovered:
+                self.count -= len(chunk.records)
+            if not self.spool.unread_bytes:
+                self._hold_until = trio.current_time() + _HOLD_S
         return chunk
 
     def take_memory(self) -> list[Record]:

@@ -339,8 +339,9 @@ class Sink:
     def _go_direct(self) -> None:
         """The disk has nothing more: send what is in memory, and from now on everything, without a pause between."""
         self._lost += self.backlog.write_off()
-        self._announce_losses()
         waiting = deque(self.backlog.take_memory())
+        self._announce_losses()  # now that there is room for it
+        waiting.extend(self.backlog.take_memory())
         while waiting:
             try:
                 self.outlet.send(waiting[0])
