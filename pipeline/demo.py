@@ -114,8 +114,10 @@ class Board:
     def view(self) -> Group:
         """The screen."""
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for title, justify in (("venue", "left"), ("event", "left"), ("records", "right"), ("per second", "right")):
-            table.add_column(title, justify=justify)  # type: ignore[arg-type]
+        table.add_column("venue")
+        table.add_column("event")
+        table.add_column("records", justify="right")
+        table.add_column("per second", justify="right")
         for venue, kind in sorted(self.counts):
             count, rate = self.counts[venue, kind], self._rates.get((venue, kind), 0.0)
             table.add_row(venue, kind, f"{count:,}", f"{rate:,.0f}")

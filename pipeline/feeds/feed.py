@@ -150,13 +150,6 @@ class Feed:
         self._changes.append((False, tuple(removed)))
         self._changes.append((True, tuple(added)))
 
-    def resync_book(self, key: BookKey, reason: str) -> bool:
-        """Throw one book away and ask for a new snapshot; False if this connection does not carry it."""
-        if key not in self._books:
-            return False
-        self.chain.invalidate(key, Micros(self.clock()), reason)
-        return True
-
     def _apply_changes(self, now: float) -> None:
         changes, self._changes = self._changes, []
         for wanted, subscriptions in changes:

@@ -12,7 +12,6 @@ import trio
 
 from pipeline.exchanges.venue import Venue
 from pipeline.feeds.catalogue import InstrumentBook, read_market
-from pipeline.feeds.chain import BookKey
 from pipeline.feeds.link import Link, Surroundings
 from pipeline.feeds.plan import ConnectionPlan, VenuePlan, catalogue_markets, hosts, make_plan
 from pipeline.feeds.settings import VenueSettings
@@ -109,10 +108,6 @@ class Intake:
     def links(self) -> Mapping[str, Link]:
         """The connections by identifier."""
         return self._links
-
-    def resync_book(self, key: BookKey, reason: str) -> bool:
-        """Ask for a new snapshot of one book, on whichever connection carries it."""
-        return any(link.resync_book(key, reason) for link in self._links.values())
 
     async def _refresh(self, listing: Listing) -> bool:
         """Read the catalogue; True if a plan can be made."""

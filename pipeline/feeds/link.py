@@ -101,18 +101,6 @@ class Link:
             self._feed.change(added, removed)
             self._alarm.ring()
 
-    def resync_book(self, key: BookKey, reason: str) -> bool:
-        """Ask for a new snapshot of one book; False if this connection does not carry it now."""
-        done = self._feed is not None and self._feed.resync_book(key, reason)
-        if done:
-            self._alarm.ring()
-        return done
-
-    @property
-    def feed(self) -> Feed | None:
-        """The present generation."""
-        return self._feed
-
     # supervisor.Observer
 
     def attempt(self, number: int) -> None:

@@ -252,13 +252,3 @@ def test_periodic_snapshots_come_with_the_ticks() -> None:
     bench.run_to(bench.now + 7)
     periodic = [e for e in bench.published if isinstance(e, BookUpdate) and e.is_periodic]
     assert len(periodic) == 2
-
-
-def test_a_book_can_be_thrown_away_on_request() -> None:
-    bench = Bench("book.BTC")
-    bench.grant()
-    bench.receive(book(1))
-    assert bench.feed.resync_book(("book", "BTC"), "asked for")
-    assert not bench.feed.resync_book(("book", "ETH"), "asked for")
-    bench.run_to(bench.now + 1)
-    assert bench.sent == ["unsubscribe book.BTC"]
