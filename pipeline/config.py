@@ -51,7 +51,10 @@ def loads(text: str, venues: Mapping[str, Venue] = VENUES) -> Config:
 
 
 def _whole(config: Config, _: Where) -> Iterator[tuple[str, str]]:
-    if not any(settings.channels for settings in config.venues.values()):
+    if not any(
+        settings.channels or any(account.channels for account in settings.accounts.values())
+        for settings in config.venues.values()
+    ):
         yield "venues", "no channel of any venue is configured"
     if config.kafka.drain_within >= config.shutdown_within:
         yield (

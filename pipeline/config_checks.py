@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 import attrs
 
 from pipeline.config_reader import Bounds, Check, Rules, Where, suggestion
+from pipeline.exchanges.accounts import AccountSpec
 from pipeline.exchanges.venue import Venue
 from pipeline.feeds.settings import (
+    AccountChannelSettings,
+    AccountSettings,
     BookSettings,
     ChannelSettings,
     HeartbeatSettings,
@@ -69,6 +72,7 @@ _FIXED_PROPERTIES = {
     "retries",
     "transactional.id",
 }
+_ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _BROKER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:,/]+)(:([0-9]{1,5}))?", re.ASCII)
 
@@ -78,6 +82,8 @@ def rules(venues: Mapping[str, Venue]) -> Rules:
     checks: dict[type, Check] = {
         VenueSettings: lambda settings, where: _venue(settings, where, venues),
         ChannelSettings: lambda entry, where: _channel(entry, where, venues),
+        AccountSettings: lambda account, where: _account(account, where, venues),
+        AccountChannelSettings: lambda entry, where: _account_channel(entry, where, venues),
         UrlSettings: _urls,
         ReconnectSettings: _reconnect,
         KafkaSettings: _kafka,
@@ -107,9 +113,41 @@ def _venue(settings: VenueSettings, where: Where, venues: Mapping[str, Venue]) -
             yield "environment", "contradicts urls, which replace both of its hosts; give one of them"
     if settings.heartbeat.max_active_time is not None and name != "bybit":
         yield "heartbeat.max_active_time", "only bybit has it"
+    for position, entry in enumerate(settings.channels):
+        if entry.account is not None and entry.account not in settings.accounts:
+            known = suggestion(entry.account, settings.accounts) if settings.accounts else "no accounts are configured"
+            yield f"channels[{position}].account", f'unknown account "{entry.account}"; {known}'
+    for account in settings.accounts:
+        if _ACCOUNT_NAME.fullmatch(account) is None:
+            yield f"accounts.{account}", "a name is at most 64 ASCII letters, digits, underscores and hyphens"
     fields = {"acknowledge_within": "timeouts.acknowledge"}
     for field, why in venue.session_problems(session_times(venue.session_times, settings)):
         yield fields.get(field, f"heartbeat.{field}"), why
+
+
+def _account(account: AccountSettings, where: Where, venues: Mapping[str, Venue]) -> Problems:
+    venue = venues.get(str(where[1]))
+    if venue is None:
+        return
+    if venue.accounts is None:
+        yield "", f"only market data is taken from {venue.name}"
+        return
+    if venue.accounts.needs_passphrase and account.passphrase is None:
+        yield "passphrase", f"is missing; {venue.name} gives one to every key"
+    if not venue.accounts.needs_passphrase and account.passphrase is not None:
+        yield "passphrase", f"{venue.name} has none"
+
+
+def _account_channel(entry: AccountChannelSettings, where: Where, venues: Mapping[str, Venue]) -> Problems:
+    if not entry.channel:
+        yield "channel", "names no channel"
+    venue = venues.get(str(where[1]))
+    if venue is None or venue.accounts is None:
+        return
+    for position, channel in enumerate(entry.channel):
+        for field, why in venue.accounts.problems(AccountSpec(channel, entry.market, entry.params)):
+            place = f"channel[{position}]" if field == "channel" and len(entry.channel) > 1 else field
+            yield place, why
 
 
 def _channel(entry: ChannelSettings, where: Where, venues: Mapping[str, Venue]) -> Problems:
@@ -156,12 +194,14 @@ def _contradictions(entry: ChannelSettings) -> Problems:
 
 
 def _urls(urls: UrlSettings, _: Where) -> Problems:
-    for field, schemes in (("websocket", ("ws", "wss")), ("rest", ("http", "https"))):
+    sockets, requests = ("ws", "wss"), ("http", "https")
+    hosts = {"websocket": sockets, "rest": requests, "private_websocket": sockets, "private_rest": requests}
+    for field, schemes in hosts.items():
         url = getattr(urls, field)
         if url is not None and (why := _url_problem(url, schemes)) is not None:
             yield field, why
-    if urls.ca_file is not None and urls.websocket is None and urls.rest is None:
-        yield "ca_file", "is for the hosts named by websocket and rest, and there are none"
+    if urls.ca_file is not None and all(getattr(urls, field) is None for field in hosts):
+        yield "ca_file", "is for the hosts named beside it, and there are none"
 
 
 def _url_problem(url: str, schemes: Iterable[str]) -> str | None:

@@ -160,6 +160,9 @@ class _Reader:
             self._where.pop()
 
     def _object(self, value: object, cls: type[attrs.AttrsInstance]) -> object:
+        shorthand = getattr(cls, "SHORTHAND", None)
+        if shorthand is not None and isinstance(value, str):
+            value = {shorthand: value}
         if not isinstance(value, dict | None):
             raise self._expected("a mapping", value)
         fields = {field.name: field for field in attrs.fields(attrs.resolve_types(cls))}

@@ -8,8 +8,10 @@ from math import inf
 
 import attrs
 
+from pipeline.exchanges.accounts import Login
 from pipeline.exchanges.ledger import Request, SubscriptionLedger
 from pipeline.exchanges.venue import EndpointLimits, Outcome, SessionTimes, Subscription
+from pipeline.model.errors import DeadlineMissed
 
 MAX_NOTICES = 100
 NOTICE_CHARACTERS = 400
@@ -17,17 +19,25 @@ NOTICE_CHARACTERS = 400
 
 @attrs.define(eq=False)
 class SubscribingSession(ABC):
-    """The venue-neutral half of a `VenueSession`; a venue adds its heartbeats, its answers and its JSON."""
+    """The venue-neutral half of a `VenueSession`; a venue adds its heartbeats, its answers and its JSON.
+
+    With a `login`, that goes first, and nothing is asked for before `_login_granted` was called.
+    """
 
     subscriptions: Sequence[Subscription]
     """Wanted from the start."""
     times: SessionTimes
     limits: EndpointLimits
+    login: Login | None = attrs.field(default=None, kw_only=True)
+    ends_soon: bool = attrs.field(default=False, init=False)
+    """Whether the venue has announced the end of the connection."""
     _ledger: SubscriptionLedger = attrs.field(init=False)
     _outbox: list[str] = attrs.field(factory=list, init=False)
     _notices: list[str] = attrs.field(factory=list, init=False)
     _started: bool = attrs.field(default=False, init=False)
     _now: float = attrs.field(default=-inf, init=False)
+    _login_by: float = attrs.field(default=inf, init=False)
+    """When the answer to the login is overdue; `inf` when none is awaited."""
 
     def __attrs_post_init__(self) -> None:
         self._ledger = SubscriptionLedger(self.limits, self.times.acknowledge_within)
@@ -36,14 +46,21 @@ class SubscribingSession(ABC):
     def _request(self, request: Request) -> str:
         """The text that asks for this."""
 
+    def _login_request(self, login: Login, now: float) -> str:
+        """The text that logs in. Raises `Refused` for a secret that cannot sign."""
+        raise NotImplementedError("this venue has no logins")
+
     @property
     def ready(self) -> bool:
-        """Whether the connection is open and every request has been answered."""
-        return self._started and self._ledger.settled
+        """Whether the connection is open, logged in, and every request has been answered."""
+        return self._started and not self._awaits_login and self._ledger.settled
 
     def start(self, now: float) -> None:
-        """The connection is open: ask for the subscriptions."""
+        """The connection is open: log in, and ask for the subscriptions."""
         self._started = True
+        if self.login is not None:
+            self._outbox.append(self._login_request(self.login, now))
+            self._login_by = now + self.times.acknowledge_within
         self.subscribe(self.subscriptions, now)
 
     def data_to_send(self) -> list[str]:
@@ -78,8 +95,22 @@ class SubscribingSession(ABC):
     def _send_requests(self, now: float) -> None:
         """Queue what the request budget allows now."""
         self._now = now
-        while self._started and (request := self._ledger.next_request(now)) is not None:
+        while self._started and not self._awaits_login and (request := self._ledger.next_request(now)) is not None:
             self._outbox.append(self._request(request))
+
+    @property
+    def _awaits_login(self) -> bool:
+        return self._login_by < inf
+
+    def _login_granted(self, now: float) -> None:
+        """The venue has let us in: ask for what has been waiting for it."""
+        self._login_by = inf
+        self._send_requests(now)
+
+    def _check_login(self, now: float) -> None:
+        """Raises `DeadlineMissed` if the answer to the login is overdue."""
+        if now >= self._login_by:
+            raise DeadlineMissed(f"login: no answer within {self.times.acknowledge_within:g} s")
 
     def _note(self, text: str) -> None:
         if len(self._notices) < MAX_NOTICES:

@@ -12,6 +12,8 @@ from typing import Protocol
 import attrs
 
 from pipeline.book.continuity import SequenceRule
+from pipeline.exchanges.accounts import Accounts, Login
+from pipeline.model.errors import SessionError
 from pipeline.model.events import Event, Instrument, Origin
 from pipeline.model.rate import Rate
 
@@ -27,6 +29,10 @@ class Hosts:
     rest: str
     rest_headers: Mapping[str, str] = attrs.field(factory=dict)
     """Sent with every REST request (OKX demo trading needs one)."""
+    private_websocket: str = ""
+    """Of connections with a login, where that is another host (Bybit's paper trading); empty: the same."""
+    private_rest: str = ""
+    """Of signed requests; empty: the same."""
 
 
 @attrs.frozen
@@ -66,6 +72,8 @@ class Subscription:
     endpoint: str
     """Which of the venue's WebSocket paths serves it, e.g. "linear" or "business"."""
     max_silence: float = inf
+    needs_login: bool = False
+    """Whether only a connection that is logged in gets it."""
 
 
 @attrs.frozen
@@ -90,6 +98,9 @@ class SessionTimes:
     ping_every: float
     pong_within: float
     acknowledge_within: float = 10.0
+    """Each subscribe request, and the login."""
+    max_active_time: float | None = None
+    """Idle time after which the venue shall close a connection with a login; None: its own default."""
 
 
 @attrs.frozen
@@ -105,15 +116,20 @@ class Outcome:
 class VenueSession(Protocol):
     """One connection's control protocol: heartbeats, subscriptions, acknowledgements. Never reused.
 
-    Times are seconds of the run's monotonic clock. Methods raise `Retryable` (reconnect) or `Refused` (give up).
+    Times are seconds of the run's monotonic clock. Methods raise `Retryable` (reconnect) or `Refused` (give up);
+    `LoginFailed` where the venue's answer leaves open whether the key, the clock or the venue is at fault.
     """
 
     @property
     def ready(self) -> bool:
-        """Whether every request has been answered."""
+        """Whether the login and every request have been answered."""
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether the venue has announced that it will close this connection: time to open its replacement."""
 
     def start(self, now: float) -> None:
-        """The connection is open: queue what comes first."""
+        """The connection is open: queue what comes first, the login if there is one."""
 
     def receive(self, message: bytes, now: float) -> bool:
         """Take one message; True if it is data, to be given to the normalizer. Never raises for odd content."""
@@ -152,6 +168,8 @@ class StreamState:
     last_receive: int = 0
     """Receive time of the last message, in microseconds; 0 if none came."""
     messages: int = 0
+    latest: Sequence[Event] = ()
+    """The events of the last message, by which a replacement of the connection tells repetitions."""
 
 
 class Normalizer(Protocol):
@@ -160,6 +178,10 @@ class Normalizer(Protocol):
     @property
     def streams(self) -> Mapping[str, StreamState]:
         """By topic, for every topic that brought a message."""
+
+    @property
+    def unknown_fields(self) -> Sequence[str]:
+        """Fields that no reference knows, each once, with its family of topics; bounded in number and length."""
 
     def normalize(self, message: bytes, receive_time: int) -> list[Event]:
         """The events of one message, in order. Control messages give none.
@@ -223,14 +245,27 @@ class Venue(Protocol):
     def subscriptions(self, spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
         """The topics that bring this channel for these (matching, tradable) instruments, without repetitions."""
 
-    def path(self, endpoint: str) -> str:
-        """URL path of an endpoint, e.g. "/v5/public/linear"."""
+    @property
+    def accounts(self) -> Accounts | None:
+        """The private side; None for a venue of which only market data is taken."""
+
+    def path(self, endpoint: str, times: SessionTimes) -> str:
+        """URL path of an endpoint with its query, e.g. "/v5/public/linear"."""
 
     def limits(self, endpoint: str) -> EndpointLimits:
         """What one connection to the endpoint may carry."""
 
-    def session(self, endpoint: str, subscriptions: Sequence[Subscription], times: SessionTimes) -> VenueSession:
-        """A session for one connection."""
+    def session(
+        self,
+        endpoint: str,
+        subscriptions: Sequence[Subscription],
+        times: SessionTimes,
+        login: Login | None = None,
+    ) -> VenueSession:
+        """A session for one connection, with a login or without."""
+
+    def close_error(self, code: int, reason: str) -> SessionError | None:
+        """What a close frame of the venue means where it means more than a lost connection."""
 
     def normalizer(
         self,

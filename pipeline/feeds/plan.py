@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 import attrs
 
 from pipeline.exchanges.venue import Catalogue, ChannelSpec, EndpointLimits, Hosts, Subscription, Venue
-from pipeline.feeds.settings import BookSettings, ChannelSettings, VenueSettings
-from pipeline.feeds.specs import channel_specs
+from pipeline.feeds.settings import AccountSettings, BookSettings, ChannelSettings, VenueSettings
+from pipeline.feeds.specs import account_specs, channel_specs, session_times
 from pipeline.model.events import Instrument
 
 Matches = Callable[[str, str], bool]
@@ -23,11 +23,13 @@ class Want:
     subscription: Subscription
     group: str
     book: BookSettings
+    account: str | None = None
+    """Whose login the connection needs."""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """A topic is one only within its endpoint: Bybit's spot and linear share names."""
-        return self.subscription.endpoint, self.subscription.topic
+    def key(self) -> tuple[str | None, str, str]:
+        """A topic is one only within its endpoint and account: Bybit's spot and linear share names."""
+        return self.account, self.subscription.endpoint, self.subscription.topic
 
 
 @attrs.frozen
@@ -41,6 +43,8 @@ class ConnectionPlan:
     endpoint: str
     url: str
     wants: tuple[Want, ...]
+    account: str | None = None
+    """The account that logs in, None for none."""
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -61,10 +65,14 @@ def hosts(venue: Venue, settings: VenueSettings) -> Hosts:
     """The environment's hosts with the configured overrides; the first environment is the default."""
     name = settings.environment or next(iter(venue.environments))
     base = venue.environments[name]
+    urls = settings.urls
+    websocket, rest = urls.websocket or base.websocket, urls.rest or base.rest
     return attrs.evolve(
         base,
-        websocket=(settings.urls.websocket or base.websocket).rstrip("/"),
-        rest=(settings.urls.rest or base.rest).rstrip("/"),
+        websocket=websocket.rstrip("/"),
+        rest=rest.rstrip("/"),
+        private_websocket=(urls.private_websocket or urls.websocket or base.private_websocket or websocket).rstrip("/"),
+        private_rest=(urls.private_rest or urls.rest or base.private_rest or rest).rstrip("/"),
     )
 
 
@@ -73,6 +81,10 @@ def catalogue_markets(venue: Venue, settings: VenueSettings) -> list[str]:
     markets: dict[str, None] = {}
     for spec, _ in channel_specs(settings):
         markets.update(dict.fromkeys(venue.catalogue_markets(spec)))
+    if (side := venue.accounts) is not None:
+        for account in settings.accounts.values():
+            for wanted in account_specs(account):
+                markets.update(dict.fromkeys(side.catalogue_markets(wanted)))
     return list(markets)
 
 
@@ -93,7 +105,7 @@ def make_plan(
     wanted = {want.key: want for want in wants}
     drafts: dict[tuple[str, str], list[_Draft]] = {}
     for plan in before:
-        draft = _Draft(plan.id, plan.group, plan.endpoint)
+        draft = _Draft(plan.id, plan.group, plan.endpoint, plan.account)
         for want in plan.wants:
             if (stays := wanted.pop(want.key, None)) is not None:
                 draft.add(stays)
@@ -105,12 +117,18 @@ def make_plan(
             if draft.has_room(want, limits, settings.max_topics_per_connection):
                 break
         else:
-            draft = _Draft(_free_id(f"{name}.{want.group}", own), want.group, want.subscription.endpoint)
+            found = _free_id(f"{name}.{want.group}", own)
+            draft = _Draft(found, want.group, want.subscription.endpoint, want.account)
             own.append(draft)
         draft.add(want)
-    base = hosts(venue, settings).websocket
+    base, times = hosts(venue, settings), session_times(venue.session_times, settings)
+
+    def url(draft: _Draft) -> str:
+        host = base.websocket if draft.account is None else base.private_websocket
+        return host + venue.path(draft.endpoint, times)
+
     connections = tuple(
-        ConnectionPlan(d.id, name, d.group, d.endpoint, base + venue.path(d.endpoint), tuple(d.wants))
+        ConnectionPlan(d.id, name, d.group, d.endpoint, url(d), tuple(d.wants), d.account)
         for own in drafts.values()
         for d in own
         if d.wants
@@ -125,6 +143,7 @@ class _Draft:
     id: str
     group: str
     endpoint: str
+    account: str | None
     wants: list[Want] = attrs.field(factory=list)
     topic_bytes: int = 0
     books: int = 0
@@ -155,15 +174,24 @@ def _free_id(prefix: str, drafts: list[_Draft]) -> str:
 def _wants(
     venue: Venue, settings: VenueSettings, catalogue: Catalogue, matches: Matches
 ) -> tuple[list[Want], list[str]]:
-    wants: dict[tuple[str, str], Want] = {}
+    wants: dict[tuple[str | None, str, str], Want] = {}
     unmatched: list[str] = []
     for spec, channel in channel_specs(settings):
         instruments, missing = _matching(spec, venue.catalogue_markets(spec), catalogue, matches)
         unmatched.extend(f"{spec.market} {spec.channel} {pattern}" for pattern in missing)
         for subscription in venue.subscriptions(spec, instruments):
-            want = Want(subscription, _group(subscription, channel), channel.book)
+            want = Want(subscription, _group(subscription, channel), channel.book, channel.account)
+            wants.setdefault(want.key, want)
+    for account, its in settings.accounts.items():
+        for subscription in _private(venue, its):
+            want = Want(subscription, f"{account}.{subscription.endpoint}", BookSettings(), account)
             wants.setdefault(want.key, want)
     return list(wants.values()), unmatched
+
+
+def _private(venue: Venue, settings: AccountSettings) -> list[Subscription]:
+    side = venue.accounts
+    return [] if side is None else [found for spec in account_specs(settings) for found in side.subscriptions(spec)]
 
 
 def _matching(
@@ -187,6 +215,8 @@ def _matching(
 
 
 def _group(subscription: Subscription, channel: ChannelSettings) -> str:
+    if channel.account is not None:
+        return f"{channel.account}.{subscription.market}.{subscription.kind}"
     if channel.connections != "own":
         return f"{channel.connections}.{subscription.endpoint}"
     return f"{subscription.market}.{subscription.kind}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import attrs
+
+from pipeline.model.secret import Secret
 
 
 @attrs.frozen
@@ -43,6 +46,51 @@ class ChannelSettings:
     book: BookSettings = attrs.field(factory=BookSettings)
     connections: str = "own"
     """"own": connections of its own; any other name: shared with the channels of that name."""
+    account: str | None = None
+    """Log in with this account of the venue: for market data that only some accounts get (OKX depth 50 and "tbt")."""
+
+
+@attrs.frozen
+class AccountChannelSettings:
+    """One entry of an account's `channels`; a bare text is taken for its `channel`."""
+
+    SHORTHAND: ClassVar[str] = "channel"
+
+    channel: tuple[str, ...]
+    """Our names (order, fill, position, balance, account_greeks, …) or the venue's own names of private channels."""
+    market: str | None = None
+    """Only this market; None: all."""
+    params: Mapping[str, str] = attrs.field(factory=dict)
+    """The venue's own parameters of the subscription, by its names."""
+
+
+@attrs.frozen
+class ReconcileSettings:
+    """Reading an account's state over REST, which completes streams that send changes only."""
+
+    enabled: bool = True
+    """False: publish the stream alone; what happened while disconnected is then missing."""
+    every: float | None = 3600.0
+    """Seconds between readings while connected; None: after each (re)connect only."""
+    lookback: float = 86_400.0
+    """How far back fills are read after a start of the process; after a reconnect it is from the last one seen."""
+    overlap: float = 60.0
+    """Seconds before the last fill seen from which fills are read again: venues book them out of order."""
+    remembered_fills: int = 100_000
+    """Identities kept per account, to publish each fill once."""
+
+
+@attrs.frozen
+class AccountSettings:
+    """One account of a venue; its name is part of its events and their keys."""
+
+    api_key: Secret
+    api_secret: Secret
+    """The secret, or where the venue takes them an RSA private key (PEM)."""
+    passphrase: Secret | None = None
+    """OKX only."""
+    channels: tuple[AccountChannelSettings, ...] = ()
+    reconcile: ReconcileSettings = attrs.field(factory=ReconcileSettings)
 
 
 @attrs.frozen
@@ -52,6 +100,10 @@ class UrlSettings:
     websocket: str | None = None
     """Base such as wss://host:port; the venue's path is appended."""
     rest: str | None = None
+    private_websocket: str | None = None
+    """For connections with a login; None: as `websocket`."""
+    private_rest: str | None = None
+    """For signed requests; None: as `rest`."""
     ca_file: str | None = None
     """A PEM file of certificate authorities to trust for these hosts instead of the system's."""
 
@@ -80,6 +132,8 @@ class TimeoutSettings:
     """From the open WebSocket until every subscription is answered."""
     first_data: float = 30.0
     """From a granted order-book subscription to its first snapshot; then it is subscribed anew."""
+    handover: float = 20.0
+    """From an announced end of a connection until its replacement takes over, ready or not."""
     send: float = 10.0
     close: float = 5.0
     rest: float = 15.0
@@ -105,6 +159,8 @@ class VenueSettings:
     environment: str | None = None
     """None: the venue's production environment."""
     channels: tuple[ChannelSettings, ...] = ()
+    accounts: Mapping[str, AccountSettings] = attrs.field(factory=dict)
+    """By the name that their events shall have."""
     urls: UrlSettings = attrs.field(factory=UrlSettings)
     heartbeat: HeartbeatSettings = attrs.field(factory=HeartbeatSettings)
     timeouts: TimeoutSettings = attrs.field(factory=TimeoutSettings)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+from pipeline.exchanges.accounts import AccountSpec
 from pipeline.exchanges.venue import ChannelSpec, SessionTimes
-from pipeline.feeds.settings import ChannelSettings, VenueSettings
+from pipeline.feeds.settings import AccountSettings, ChannelSettings, VenueSettings
 
 BOOK, CANDLE = "book", "candle"
 
@@ -33,6 +34,13 @@ def channel_specs(settings: VenueSettings) -> list[tuple[ChannelSpec, ChannelSet
     return [(spec, entry) for entry in settings.channels for spec in expand(entry)]
 
 
+def account_specs(settings: AccountSettings) -> list[AccountSpec]:
+    """Every wanted channel of an account, in the order of the configuration."""
+    return [
+        AccountSpec(channel, entry.market, entry.params) for entry in settings.channels for channel in entry.channel
+    ]
+
+
 def session_times(defaults: SessionTimes, settings: VenueSettings) -> SessionTimes:
     """The venue's own times with the configured ones in their place."""
     heartbeat = settings.heartbeat
@@ -41,4 +49,5 @@ def session_times(defaults: SessionTimes, settings: VenueSettings) -> SessionTim
         ping_every=defaults.ping_every if heartbeat.ping_every is None else heartbeat.ping_every,
         pong_within=defaults.pong_within if heartbeat.pong_within is None else heartbeat.pong_within,
         acknowledge_within=settings.timeouts.acknowledge,
+        max_active_time=heartbeat.max_active_time,
     )

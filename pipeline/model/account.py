@@ -397,3 +397,29 @@ class AccountGreeks(AccountEvent):
     coin_gamma: float | None = None
     coin_vega: float | None = None
     coin_theta: float | None = None
+
+
+@attrs.define
+class AccountRaw(AccountEvent):
+    """A message of a private channel that no kind of event is made for, as the venue sent it."""
+
+    KIND = "account_raw"
+    IDENTITY = ("venue", "account", "market", "instrument", "channel", "exchange_time", "payload_sha256")
+
+    payload: str
+    """The whole message."""
+    payload_sha256: str
+    """Of the payload's UTF-8 bytes, in lower-case hexadecimal."""
+
+
+@attrs.define
+class SnapshotEnd(Event):
+    """Not published: the venue has told the whole state behind a channel, so what it did not name is no more.
+
+    Its `origin` names the account; `market` is None if the state covers all markets.
+    """
+
+    channel: str
+    kind: str
+    """The kind of event that the state consists of: "position", "balance"."""
+    market: str | None = None

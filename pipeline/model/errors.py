@@ -31,6 +31,10 @@ class ProtocolViolation(Retryable):
     """The peer broke the WebSocket protocol, or sent more than we accept."""
 
 
+class LoginFailed(Retryable):
+    """A login was not granted, and the answer does not tell whether the key, the clock or the venue is at fault."""
+
+
 class Refused(SessionError):
     """The venue said no, and asking again gives the same answer (bad key, banned address)."""
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from pipeline.model.account import AccountGreeks, Balance, Fill, Order, Position
+from pipeline.model.account import AccountGreeks, AccountRaw, Balance, Fill, Order, Position
 from pipeline.model.decimals import DecimalText
 from pipeline.model.header import BASE, CONTRACT, QUOTE, Event, Micros, Origin
 
@@ -632,6 +632,7 @@ EVENTS: tuple[type[Event], ...] = (
     Position,
     Balance,
     AccountGreeks,
+    AccountRaw,
     FeedStatus,
     DeadLetter,
     Raw,

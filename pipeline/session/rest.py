@@ -73,9 +73,13 @@ class RestClient:
         await self._http.aclose()
 
     async def get_json_bytes(
-        self, path: str, params: Mapping[str, str] | None = None, *, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        sign: Callable[[], Mapping[str, str]] | None = None,
     ) -> bytes:
-        """The body of a successful answer to `GET path?params`, not decoded.
+        """The body of a successful answer to `GET path?params`, not decoded; `sign` gives headers for each attempt.
 
         Passing troubles (no connection, too slow, 408, 429, 5xx) are tried again `limits.attempts` times in all.
         Raises `RequestFailed` when that did not help, or at once for a 403 that holds the limiter
@@ -85,7 +89,7 @@ class RestClient:
         while True:
             await self._limiter.acquire()
             try:
-                return await self._get(path, params, headers)
+                return await self._get(path, params, sign() if sign is not None else None)
             except RequestFailed as failure:
                 failures += 1
                 passing = failure.status is None or failure.status in _PASSING

@@ -33,8 +33,9 @@ _BARS_MS = {
 BARS_MS = {
     **_BARS_MS,
     **{f"{bar}utc": length for bar, length in _BARS_MS.items() if length >= 6 * _HOUR_MS},
+    "1Yutc": 365 * 24 * _HOUR_MS,
 }
-"""Length of each candle; months are taken as 30 days."""
+"""Length of each candle; months are taken as 30 days, years as 365."""
 
 
 def bar_open(bar: str, now_ms: int) -> int:
@@ -80,7 +81,7 @@ def value(engine: Engine, lots: int, ticks: int) -> Decimal:
 class Channel:
     """What all channels share: pushes with the subscription's `arg`, silence measured since the last push.
 
-    By itself it never says anything.
+    By itself it never says anything: what it brings is pushed on demand.
     """
 
     arg: Mapping[str, str]
@@ -99,15 +100,15 @@ class Channel:
         """What silence brings."""
         return []
 
-    def push(self, row: Any, now_ms: int, **head: Any) -> bytes:
-        """One message."""
+    def push(self, *data: Any, now_ms: int, **head: Any) -> bytes:
+        """One message with these rows."""
         self._last_ms = now_ms
-        return _encode({"arg": self.arg, **head, "data": [row]})
+        return _encode({"arg": self.arg, **head, "data": data})
 
 
 @attrs.define(eq=False)
 class BookChannel(Channel):
-    """books: a snapshot, then updates chained by sequence numbers of the engine."""
+    """books, books50-l2-tbt, books-l2-tbt: a snapshot, then updates chained by sequence numbers of the engine."""
 
     depth: int = 400
     _view: View = attrs.field(init=False)
@@ -137,8 +138,9 @@ class BookChannel(Channel):
             return []
         return [self._message("update", {}, {}, self._sequence, now_ms)]
 
-    def _message(self, action: str, bids: Levels, asks: Levels, previous: int, now_ms: int) -> bytes:
-        row = {
+    def row(self, bids: Levels, asks: Levels, previous: int, now_ms: int) -> dict[str, Any]:
+        """What a message says: levels, and where it stands in the chain."""
+        return {
             "asks": rows(self.engines[0], asks, bids=False),
             "bids": rows(self.engines[0], bids, bids=True),
             "ts": str(now_ms),
@@ -146,7 +148,9 @@ class BookChannel(Channel):
             "prevSeqId": previous,
             "seqId": self._sequence,
         }
-        return self.push(row, now_ms, action=action)
+
+    def _message(self, action: str, bids: Levels, asks: Levels, previous: int, now_ms: int) -> bytes:
+        return self.push(self.row(bids, asks, previous, now_ms=now_ms), now_ms=now_ms, action=action)
 
 
 def rows(engine: Engine, levels: Levels, *, bids: bool) -> list[list[str]]:
@@ -155,6 +159,27 @@ def rows(engine: Engine, levels: Levels, *, bids: bool) -> list[list[str]]:
         [price(engine, ticks), size(engine, lots), "0", str(1 + lots % 5 if lots else 0)]
         for ticks, lots in best_first(levels, bids=bids)
     ]
+
+
+@attrs.define(eq=False)
+class RpiBookChannel(BookChannel):
+    """books-rpi: beside the organic sizes it shows those that only retail orders may take; without a checksum."""
+
+    def row(self, bids: Levels, asks: Levels, previous: int, now_ms: int) -> dict[str, Any]:
+        """Levels as total, organic part and number of orders."""
+        return {
+            "asks": [self._level(*level) for level in best_first(asks, bids=False)],
+            "bids": [self._level(*level) for level in best_first(bids, bids=True)],
+            "ts": str(now_ms),
+            "prevSeqId": previous,
+            "seqId": self._sequence,
+        }
+
+    def _level(self, ticks: int, lots: int) -> list[str]:
+        engine = self.engines[0]
+        retail = lots // 4 if ticks % 3 == 0 else 0
+        orders = 1 + lots % 5 + (retail > 0) if lots else 0
+        return [price(engine, ticks), size(engine, lots + retail), size(engine, lots), str(orders)]
 
 
 @attrs.define(eq=False)
@@ -172,7 +197,7 @@ class TopChannel(Channel):
         """The top as last told."""
         if alone:
             self.update(self.engines[0], now_ms)
-        return [self.push(self.row(self.engines[0], now_ms), now_ms)]
+        return [self.push(self.row(self.engines[0], now_ms), now_ms=now_ms)]
 
     def update(self, engine: Engine, now_ms: int) -> list[bytes]:
         """The new top, if it changed."""
@@ -180,12 +205,12 @@ class TopChannel(Channel):
         if not bids and not asks:
             return []
         self._sequence = engine.sequence
-        return [self.push(self.row(engine, now_ms), now_ms)]
+        return [self.push(self.row(engine, now_ms), now_ms=now_ms)]
 
     def passing(self, now_ms: int) -> list[bytes]:
         """The same top again."""
         quiet = now_ms - self._last_ms >= QUIET_MS
-        return [self.push(self.row(self.engines[0], now_ms), now_ms)] if quiet else []
+        return [self.push(self.row(self.engines[0], now_ms), now_ms=now_ms)] if quiet else []
 
     def row(self, engine: Engine, now_ms: int) -> dict[str, Any]:
         """The top; books5 also names the instrument."""
@@ -219,7 +244,7 @@ class TradeChannel(Channel):
                 prints = [{**row, "tradeId": str(number), "sz": size(engine, lots)} for number, lots in matches]
             else:
                 prints = [{**row, "count": str(len(fill.matches)), "seqId": engine.sequence}]
-            pushes += [self.push(each, now_ms) for each in prints]
+            pushes += [self.push(each, now_ms=now_ms) for each in prints]
         self._cached = pushes[-1:] or self._cached
         return pushes
 
@@ -236,7 +261,7 @@ class StateChannel(Channel):
     def opening(self, now_ms: int, *, alone: bool) -> list[bytes]:
         """The current state."""
         self._told = self.state(self.engines[0], now_ms)
-        return [self.push({**self._told, "ts": str(now_ms)}, now_ms)]
+        return [self.push({**self._told, "ts": str(now_ms)}, now_ms=now_ms)]
 
     def update(self, engine: Engine, now_ms: int) -> list[bytes]:
         """The state, if it is a new one."""
@@ -244,13 +269,13 @@ class StateChannel(Channel):
         if state == self._told:
             return []
         self._told = state
-        return [self.push({**state, "ts": str(now_ms)}, now_ms)]
+        return [self.push({**state, "ts": str(now_ms)}, now_ms=now_ms)]
 
     def passing(self, now_ms: int) -> list[bytes]:
         """The same state again, where the channel does that."""
         if self.quiet_ms is None or now_ms - self._last_ms < self.quiet_ms:
             return []
-        return [self.push({**self._told, "ts": str(now_ms)}, now_ms)]
+        return [self.push({**self._told, "ts": str(now_ms)}, now_ms=now_ms)]
 
 
 def _identity(engine: Engine) -> dict[str, str]:
@@ -392,7 +417,7 @@ class CandleChannel(Channel):
             worth = plain(self._value)
             currency = worth if engine.listing.market == "SPOT" else plain(self._coins)
             row += [size(engine, self._lots), currency, worth]
-        return self.push([*row, "1" if closed else "0"], now_ms)
+        return self.push([*row, "1" if closed else "0"], now_ms=now_ms)
 
 
 def instrument_row(listing: Listing, state: str = "live") -> dict[str, Any]:

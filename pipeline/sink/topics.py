@@ -18,7 +18,7 @@ from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import BATCH_OVERHEAD_BYTES, connection_config, create_client
 from pipeline.sink.settings import KafkaSettings, TopicSettings
 
-_ACCOUNT = frozenset({"order", "fill", "position", "balance", "account_greeks"})
+_ACCOUNT = frozenset({"order", "fill", "position", "balance", "account_greeks", "account_raw"})
 _ORDER = frozenset({"order_command", "order_result"})
 _CONTROL = frozenset({"feed_status", "dead_letter"})
 

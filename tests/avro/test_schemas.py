@@ -26,7 +26,7 @@ from pipeline.sink.topics import group_of
 
 DECIMAL_TEXT = {"type": "string", "logicalType": "decimal-text"}
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
-WITHOUT_EXCHANGE_TIME = {"candle", "instrument", "feed_status", "dead_letter", "raw"}
+WITHOUT_EXCHANGE_TIME = {"candle", "instrument", "feed_status", "dead_letter", "raw", "account_raw"}
 TYPES: dict[str, list[Any]] = {
     "str": ["string"],
     "DecimalText": [DECIMAL_TEXT],
@@ -122,7 +122,7 @@ class TestContract:
 
 def test_what_carries_an_account_is_published_with_its_kinds() -> None:
     private = {event.KIND for event in EVENTS if issubclass(event, AccountEvent)}
-    assert private == {"order", "fill", "position", "balance", "account_greeks"}
+    assert private == {"order", "fill", "position", "balance", "account_greeks", "account_raw"}
     assert {event.KIND for event in EVENTS if group_of(event.KIND) == "account"} == private
     assert all("account" in KINDS[kind].IDENTITY for kind in private)
 

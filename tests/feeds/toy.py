@@ -9,6 +9,7 @@ from math import inf
 import attrs
 
 from pipeline.book.continuity import SequenceRule
+from pipeline.exchanges.accounts import Accounts, Login
 from pipeline.exchanges.ledger import SUBSCRIBE, SubscriptionLedger
 from pipeline.exchanges.venue import (
     Catalogue,
@@ -22,7 +23,7 @@ from pipeline.exchanges.venue import (
     Subscription,
 )
 from pipeline.model.decimals import DecimalText
-from pipeline.model.errors import BadMessage, HeartbeatLost
+from pipeline.model.errors import BadMessage, HeartbeatLost, SessionError
 from pipeline.model.events import PRICE_SIZE, BookUpdate, Event, Instrument, Micros, Origin, Trade
 from pipeline.model.rate import Rate
 
@@ -33,6 +34,7 @@ class ToySession:
     times: SessionTimes
     wanted: Sequence[Subscription]
     now: float = 0.0
+    ends_soon: bool = False
     ping_at: float = inf
     pong_by: float = inf
     sent: list[str] = attrs.field(factory=list)
@@ -104,6 +106,7 @@ class ToyNormalizer:
     connection: str
     streams: dict[str, StreamState] = attrs.field(factory=dict)
     origins: dict[str, Origin] = attrs.field(factory=dict)
+    unknown_fields: Sequence[str] = ()
 
     def normalize(self, message: bytes, receive_time: int) -> list[Event]:
         try:
@@ -156,6 +159,7 @@ class ToyVenue:
     topics_per_connection: int = 4
     books_per_connection: int = 2
     topics_per_request: int = 10
+    accounts: Accounts | None = None
 
     def session_problems(self, times: SessionTimes) -> list[tuple[str, str]]:
         return []
@@ -173,7 +177,7 @@ class ToyVenue:
             for name in (str(instrument.origin.instrument) for instrument in instruments)
         ]
 
-    def path(self, endpoint: str) -> str:
+    def path(self, endpoint: str, times: SessionTimes) -> str:
         return f"/{endpoint}"
 
     def limits(self, endpoint: str) -> EndpointLimits:
@@ -186,9 +190,14 @@ class ToyVenue:
             self.books_per_connection,
         )
 
-    def session(self, endpoint: str, subscriptions: Sequence[Subscription], times: SessionTimes) -> ToySession:
+    def session(
+        self, endpoint: str, subscriptions: Sequence[Subscription], times: SessionTimes, login: Login | None = None
+    ) -> ToySession:
         ledger = SubscriptionLedger(self.limits(endpoint), times.acknowledge_within)
         return ToySession(ledger, times, subscriptions)
+
+    def close_error(self, code: int, reason: str) -> SessionError | None:
+        return None
 
     def normalizer(
         self,

@@ -77,7 +77,7 @@ def client(server: Server, limits: RestLimits | None = None, limiter: Limiter | 
 async def test_the_body_of_a_good_answer_as_it_came() -> None:
     async with serving(OK) as server, client(server) as rest:
         body = await rest.get_json_bytes(
-            "/v5/market/time", {"category": "linear", "cursor": "a=b&c"}, headers={"X-Key": "1"}
+            "/v5/market/time", {"category": "linear", "cursor": "a=b&c"}, sign=lambda: {"X-Key": "1"}
         )
     assert body == b'{"retCode":0}'
     assert server.requests[0].startswith("GET /v5/market/time?category=linear&cursor=a%3Db%26c HTTP/1.1\r\n")

@@ -64,7 +64,8 @@ async def _run(task: Task) -> Figures:
                 latencies.produced(1)
 
     tls = ssl.create_default_context(cafile=task.ca_file) if task.websocket.startswith("wss") else None
-    path = VENUES[task.venue].path("linear" if task.venue == "bybit" else "public")
+    venue = VENUES[task.venue]
+    path = venue.path("linear" if task.venue == "bybit" else "public", venue.session_times)
     transport, _ = await picows.ws_connect(Listener, task.websocket + path, ssl_context=tls)
     transport.send(picows.WSMsgType.TEXT, _subscribe(task).encode())
     meter = Meter(task)

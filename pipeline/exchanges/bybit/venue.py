@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from math import inf
 
 from pipeline.book.continuity import SequenceRule
+from pipeline.exchanges.accounts import Accounts, Login
 from pipeline.exchanges.bybit import instruments as catalogue_of
 from pipeline.exchanges.bybit.accounts import VENUE
 from pipeline.exchanges.bybit.normalizer import BybitNormalizer
@@ -30,6 +31,7 @@ from pipeline.exchanges.venue import (
     SessionTimes,
     Subscription,
 )
+from pipeline.model.errors import SessionError
 from pipeline.model.events import Instrument
 from pipeline.model.rate import Rate
 
@@ -151,7 +153,9 @@ class Bybit:
             by_topic[topic] = Subscription(topic, spec.channel, channel, spec.market, symbol, spec.market, silence)
         return list(by_topic.values())
 
-    def path(self, endpoint: str) -> str:
+    accounts: Accounts | None = None
+
+    def path(self, endpoint: str, times: SessionTimes) -> str:
         """URL path of an endpoint; raises `KeyError` for an unknown one."""
         return PATHS[endpoint]
 
@@ -159,9 +163,19 @@ class Bybit:
         """What one connection to the endpoint may carry."""
         return _limits(endpoint)
 
-    def session(self, endpoint: str, subscriptions: Sequence[Subscription], times: SessionTimes) -> BybitSession:
+    def session(
+        self,
+        endpoint: str,
+        subscriptions: Sequence[Subscription],
+        times: SessionTimes,
+        login: Login | None = None,
+    ) -> BybitSession:
         """A session for one connection."""
-        return BybitSession(tuple(subscriptions), times, _limits(endpoint), endpoint)
+        return BybitSession(tuple(subscriptions), times, _limits(endpoint), endpoint, login=login)
+
+    def close_error(self, code: int, reason: str) -> SessionError | None:
+        """The venue documents no close codes."""
+        return None
 
     def normalizer(
         self,

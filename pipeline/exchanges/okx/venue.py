@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from pipeline.book.continuity import SequenceRule
+from pipeline.exchanges.accounts import Accounts, Login
 from pipeline.exchanges.okx import books, channels, instruments
 from pipeline.exchanges.okx.normalizer import OkxNormalizer
 from pipeline.exchanges.okx.session import OkxPublicSession
@@ -21,6 +22,7 @@ from pipeline.exchanges.venue import (
     Subscription,
     VenueSession,
 )
+from pipeline.model.errors import SessionError
 from pipeline.model.events import Instrument, Micros
 from pipeline.model.rate import Rate
 
@@ -84,7 +86,9 @@ class OkxVenue:
         """The topics that bring this channel for these instruments, without repetitions."""
         return channels.subscriptions(spec, instruments)
 
-    def path(self, endpoint: str) -> str:
+    accounts: Accounts | None = None
+
+    def path(self, endpoint: str, times: SessionTimes) -> str:
         """URL path of an endpoint: public, business or private."""
         return f"/ws/v5/{endpoint}"
 
@@ -92,9 +96,19 @@ class OkxVenue:
         """The same for all endpoints."""
         return LIMITS
 
-    def session(self, endpoint: str, subscriptions: Sequence[Subscription], times: SessionTimes) -> VenueSession:
-        """A session for one connection without login."""
-        return OkxPublicSession(tuple(subscriptions), times, self.limits(endpoint))
+    def session(
+        self,
+        endpoint: str,
+        subscriptions: Sequence[Subscription],
+        times: SessionTimes,
+        login: Login | None = None,
+    ) -> VenueSession:
+        """A session for one connection."""
+        return OkxPublicSession(tuple(subscriptions), times, self.limits(endpoint), login=login)
+
+    def close_error(self, code: int, reason: str) -> SessionError | None:
+        """What a close code of the venue means."""
+        return None
 
     def normalizer(
         self,

@@ -169,7 +169,7 @@ def test_limits() -> None:
 
 
 def test_paths() -> None:
-    assert [VENUE.path(stream) for stream in VENUE.streams] == [
+    assert [VENUE.path(stream, VENUE.session_times) for stream in VENUE.streams] == [
         "/v5/public/spot",
         "/v5/public/linear",
         "/v5/public/inverse",

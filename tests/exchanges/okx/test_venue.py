@@ -24,7 +24,7 @@ def test_demo_trading_needs_a_header_over_rest() -> None:
 
 @pytest.mark.parametrize("endpoint", VENUE.streams)
 def test_paths_and_limits(endpoint: str) -> None:
-    assert VENUE.path(endpoint) == f"/ws/v5/{endpoint}"
+    assert VENUE.path(endpoint, VENUE.session_times) == f"/ws/v5/{endpoint}"
     limits = VENUE.limits(endpoint)
     assert limits.bytes_per_request < 64 * 1024
     assert limits.books_per_connection < 30

@@ -1,0 +1,97 @@
+"""A venue's REST hosts: public and signed requests, and the venue's clock as far as it was measured."""
+
+from __future__ import annotations
+
+from math import inf
+
+import attrs
+import structlog
+import trio
+
+from pipeline.exchanges.accounts import Accounts, Credentials, Login, Steps, T
+from pipeline.feeds.settings import AccountSettings
+from pipeline.model.errors import BadMessage, SessionError
+from pipeline.model.events import Micros
+from pipeline.session.clock import Clock
+from pipeline.session.rest import RestClient
+
+log = structlog.get_logger(__name__)
+
+GOOD_FOR = 60.0
+"""Seconds for which a measured clock offset is not measured again."""
+
+
+def credentials(settings: AccountSettings) -> Credentials:
+    """An account's keys, read anew at each use. Raises `Refused` naming what is missing."""
+    passphrase = settings.passphrase.reveal() if settings.passphrase is not None else ""
+    return Credentials(settings.api_key.reveal(), settings.api_secret.reveal(), passphrase)
+
+
+@attrs.define(eq=False)
+class VenueRest:
+    """Requests to one venue, signed ones included; a `Listing`."""
+
+    public: RestClient
+    private: RestClient
+    """The same as `public` where the venue has one host for both."""
+    accounts: Accounts | None
+    clock: Clock
+    offset_us: int = attrs.field(default=0, init=False)
+    """The venue's clock minus ours, in microseconds; 0 while it was never measured."""
+    clock_failures: int = attrs.field(default=0, init=False)
+    """How often the venue could not be asked for its time."""
+    _measured_at: float = attrs.field(default=-inf, init=False)
+
+    async def get_json_bytes(self, path: str) -> bytes:
+        """The body of an unsigned GET. Raises `SessionError`."""
+        return await self.public.get_json_bytes(path)
+
+    async def measure_clock(self) -> None:
+        """Ask the venue for its time, unless that was done a moment ago. What was known stays if it does not tell."""
+        started = trio.current_time()
+        if self.accounts is None or started - self._measured_at < GOOD_FOR:
+            return
+        before = self.clock()
+        try:
+            theirs = self.accounts.read_time(await self.private.get_json_bytes(self.accounts.time_path))
+        except (SessionError, BadMessage) as error:
+            self.clock_failures += 1
+            log.warning("clock_not_measured", text=str(error), offset_ms=self.offset_us / 1000)
+            return
+        # The answer was written somewhere between: half of the way is the best guess, and off by no more than that.
+        took = round((trio.current_time() - started) * 1e6)
+        self.offset_us = theirs - before - took // 2
+        self._measured_at = started
+
+    def forget_clock(self) -> None:
+        """Have it measured again: a login that may have failed for its time."""
+        self._measured_at = -inf
+
+    def login(self, keys: Credentials) -> Login:
+        """A login by the venue's clock."""
+        return Login(keys, (self.clock() + self.offset_us) / 1e6 - trio.current_time())
+
+    async def walk(self, steps: Steps[T], keys: Credentials | None = None) -> T:
+        """Make the requests of some steps, signed if there are keys.
+
+        Raises what the steps raise, `SessionError` of the requests, and `Refused` for keys that cannot sign.
+        """
+        try:
+            path = next(steps)
+            while True:
+                path = steps.send(await self._get(path, keys))
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            steps.close()
+
+    async def _get(self, path: str, keys: Credentials | None) -> bytes:
+        side = self.accounts
+        if keys is None or side is None:
+            return await self.public.get_json_bytes(path)
+        # Signed per attempt: a signature ages while an attempt waits.
+        return await self.private.get_json_bytes(path, sign=lambda: side.sign(keys, path, self._venue_time()))
+
+    def _venue_time(self) -> Micros:
+        return Micros(self.clock() + self.offset_us)
