@@ -66,7 +66,9 @@ class OkxVenue:
     def session_problems(self, times: SessionTimes) -> list[tuple[str, str]]:
         """What is wrong with configured times, as (field, why)."""
         found = [
-            (field, f"{value:g} s is no positive time") for field, value in attrs.asdict(times).items() if not value > 0
+            (field, f"{value:g} s is no positive time")
+            for field, value in attrs.asdict(times).items()
+            if value is not None and not value > 0
         ]
         if times.ping_every >= IDLE_LIMIT:
             found.append(
