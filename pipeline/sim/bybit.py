@@ -13,12 +13,13 @@ import msgspec
 
 from pipeline.model.rate import Rate
 from pipeline.sim import bybit_rest
+from pipeline.sim.accounts import SimulatedAccount
 from pipeline.sim.bybit_streams import INTERVALS_MS, BookTopic, KlineTopic, TickerTopic, TradeTopic
 from pipeline.sim.floor import Floor
 from pipeline.sim.generator import Stream
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
-from pipeline.sim.settings import Account, Limits
+from pipeline.sim.settings import Limits
 from pipeline.sim.toggles import Toggles
 from pipeline.sim.wire import Connection
 
@@ -30,6 +31,9 @@ ARGS_CHARACTERS = 21_000
 """Over all args of one connection."""
 
 MARKETS = ("spot", "linear", "inverse", "option")
+SHORTEST_IDLE_S, LONGEST_IDLE_S = 30, 600
+"""What `max_active_time` may be."""
+_ACTIVE_TIME = re.compile(r"([0-9]{1,6})([sm])")
 _DEPTHS = {"option": (25, 100), **dict.fromkeys(("spot", "linear", "inverse"), (1, 50, 200, 1000))}
 _PRIVATE = re.compile(r"(order|execution|position|wallet|greeks)(\..+)?")
 _encode = msgspec.json.Encoder().encode
@@ -41,7 +45,7 @@ class BybitDialect:
 
     floor: Floor
     toggles: Toggles
-    accounts: tuple[Account, ...]
+    accounts: tuple[SimulatedAccount, ...]
     limits: Limits
     name: str = "bybit"
 
@@ -51,6 +55,17 @@ class BybitDialect:
         if head == "/v5/public" and tail in MARKETS:
             return tail
         return tail if path in ("/v5/private", "/v5/trade") else None
+
+    def idle(self, request: Request) -> float:
+        """`max_active_time` of the private paths ("45s", "2m"), within the documented bounds."""
+        wanted = request.query.get("max_active_time")
+        if wanted is None or self.endpoint(request.path) not in ("private", "trade"):
+            return self.limits.idle
+        match = _ACTIVE_TIME.fullmatch(wanted)
+        seconds = int(match[1]) * (60 if match[2] == "m" else 1) if match else 0
+        if not SHORTEST_IDLE_S <= seconds <= LONGEST_IDLE_S:
+            raise ValueError(f"max_active_time: {wanted!r} is not within {SHORTEST_IDLE_S}s and {LONGEST_IDLE_S}s")
+        return seconds
 
     def connection_id(self, index: int, endpoint: str) -> str:
         """A UUID, the same one for the same index."""
@@ -92,7 +107,7 @@ class BybitDialect:
         connection.send(_encode(answer))
 
     def _login(self, connection: Connection, request: dict[str, Any], key: str, expires: int, signature: str) -> None:
-        account = next((each for each in self.accounts if each.key == key), None)
+        account = next((each.settings for each in self.accounts if each.settings.key == key), None)
         good = (
             connection.endpoint in ("private", "trade")
             and account is not None
@@ -162,6 +177,10 @@ class BybitDialect:
         """The venue documents neither code nor reason."""
         connection.close(1000)
 
+    def cut_revoked(self, connection: Connection) -> None:
+        """The venue documents neither code nor reason."""
+        connection.close(1000)
+
     def cut_slow(self, connection: Connection) -> None:
         """What the venue does is not documented: the socket is cut."""
         connection.drop()
@@ -227,6 +246,23 @@ class BybitDialect:
 
     def relisted(self, listing: Listing, *, listed: bool) -> None:
         """There is no instrument stream: clients must poll."""
+
+    def push(self, body: dict[str, Any]) -> int:
+        """`{"topic": …, "data": …}` with whatever else belongs to the envelope."""
+        topics = self.floor.endpoints_of(_text(body, "topic"))
+        for topic in topics:
+            self.floor.publish(topic, [_encode(body)])
+        return sum(len(self.floor.subscribers[topic]) for topic in topics)
+
+    def push_private(self, account: SimulatedAccount, body: dict[str, Any]) -> int:
+        """As for public data; the envelope's own fields are added."""
+        raise ValueError("topic: no private topic brings data")
+
+
+def _text(body: dict[str, Any], field: str) -> str:
+    if not isinstance(body.get(field), str):
+        raise ValueError(f"{field}: {body.get(field)!r} is not a text")
+    return str(body[field])
 
 
 def _signature(secret: str, expires: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from pipeline.sim.accounts import SimulatedAccount
 from pipeline.sim.generator import Stream
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
@@ -18,6 +19,12 @@ class Dialect(Protocol):
     def endpoint(self, path: str) -> str | None:
         """Name of the WebSocket endpoint at a URL path, None if there is none."""
 
+    def idle(self, request: Request) -> float:
+        """Seconds without traffic after which a connection that is opened by this request is closed.
+
+        Raises `ValueError` for a request that the venue refuses.
+        """
+
     def connection_id(self, index: int, endpoint: str) -> str:
         """What the venue calls its `index`-th connection."""
 
@@ -26,6 +33,9 @@ class Dialect(Protocol):
 
     def cut_idle(self, connection: Connection) -> None:
         """Close a connection that was idle for too long."""
+
+    def cut_revoked(self, connection: Connection) -> None:
+        """Close a connection whose API key is no longer good."""
 
     def cut_slow(self, connection: Connection) -> None:
         """Close a connection whose client does not keep up."""
@@ -56,3 +66,12 @@ class Dialect(Protocol):
 
     def relisted(self, listing: Listing, *, listed: bool) -> None:
         """An instrument was listed or delisted: tell those who subscribed to such news."""
+
+    def push(self, body: dict[str, Any]) -> int:
+        """Send public data that nothing here generates to its subscribers; how many got it.
+
+        Raises `ValueError` naming the field.
+        """
+
+    def push_private(self, account: SimulatedAccount, body: dict[str, Any]) -> int:
+        """As `push`, for an account's own channels."""

@@ -88,7 +88,11 @@ class Floor:
 
     def offers(self, topic: str) -> bool:
         """Whether the topic can be subscribed to now."""
-        return not any(topic_matches(topic, pattern) for pattern in self.refused) and self.source.offers(topic)
+        return not self.refuses(topic) and self.source.offers(topic)
+
+    def refuses(self, topic: str) -> bool:
+        """Whether a fault keeps the topic from being subscribed to."""
+        return any(topic_matches(topic, pattern) for pattern in self.refused)
 
     def subscribe(self, connection: Connection, topic: str) -> None:
         """Add a subscription and queue what it gets first. Once per connection and topic."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from math import inf
 
 import attrs
@@ -25,11 +26,26 @@ class MarketSettings:
 
 @attrs.frozen
 class Account:
-    """Credentials that a login may use."""
+    """An account with the one key that opens it."""
 
     key: str
     secret: str = attrs.field(repr=False)
+    """Unused with a public key."""
     passphrase: str = attrs.field(default="", repr=False)
+    """OKX only."""
+    name: str = attrs.field(default=attrs.Factory(lambda self: self.key, takes_self=True))
+    """What the control interface calls it."""
+    public_key: str | None = None
+    """PEM: signatures are RSA's instead of an HMAC (Bybit only)."""
+    permissions: frozenset[str] | None = None
+    """Groups of REST paths that the key may read ("order", "position", …); None: all."""
+    maker_fee: Decimal = Decimal("0.0002")
+    """Fraction of the traded value; negative: a rebate."""
+    taker_fee: Decimal = Decimal("0.00055")
+    vip: bool = False
+    """Of the fee tier that OKX's gated channels need."""
+    demo: bool = False
+    """Made in OKX's demo environment: its REST requests must say so, those of the others must not."""
 
 
 @attrs.frozen
@@ -52,6 +68,10 @@ class Limits:
     """HTTP status of an upgrade beyond `connects`."""
     login_age: float = 30.0
     """How old a login's timestamp may be (OKX)."""
+    channel_connections: int = 30
+    """Connections per account that may have the same private channel (OKX)."""
+    page_rows: int = 20
+    """Rows on one page of a private snapshot (OKX)."""
     outbox_bytes: int = 16 * 1024**2
     """Unsent data at which a slow consumer is cut off."""
     frames_per_send: int | None = None

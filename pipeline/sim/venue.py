@@ -12,6 +12,7 @@ import trio
 
 from pipeline.model.rate import Budget
 from pipeline.sim import bybit, okx
+from pipeline.sim.accounts import SimulatedAccount, digits, uuids
 from pipeline.sim.clock import SimulatedClock
 from pipeline.sim.control import control
 from pipeline.sim.dialect import Dialect
@@ -41,6 +42,8 @@ class SimulatedVenue:
     dialect: Dialect
     limits: Limits
     toggles: Toggles
+    accounts: dict[str, SimulatedAccount]
+    """By name."""
     tls: ssl.SSLContext | None
     replay: Replay | None
     """The recording being played, if that is the source."""
@@ -85,6 +88,22 @@ class SimulatedVenue:
     def apply(self, fault: Fault) -> int:
         """As `fault`, for a fault built elsewhere."""
         return Sabotage(self.floor, self.dialect, self.toggles, self.connections).apply(fault)
+
+    def revoke(self, name: str, *, expired: bool = False, drop: bool = False) -> int:
+        """Refuse an account's key from now on, as unknown or expired; returns how many connections that ended.
+
+        They are closed as the venue does it, or with `drop` cut without a close frame. Raises `KeyError` for an
+        unknown account.
+        """
+        account = self.accounts[name]
+        account.revoked = "expired" if expired else "revoked"
+        hit = [connection for connection in self.connections if connection.account == account.settings.key]
+        for connection in hit:
+            if drop:
+                connection.drop()
+            else:
+                self.dialect.cut_revoked(connection)
+        return len(hit)
 
     def list_instrument(self, listing: Listing) -> None:
         """List an instrument; it is in REST at once, and can be subscribed to."""
@@ -139,6 +158,7 @@ class SimulatedVenue:
             id=self.dialect.connection_id(index, endpoint),
             stream=handover.stream,
             websocket=handover.websocket,
+            idle=self.dialect.idle(handover.request),
             outbox_bytes=self.limits.outbox_bytes,
             frames_per_send=self.limits.frames_per_send or (64 if self.tls is None else 1),
             request_bytes=self.limits.request_bytes,
@@ -159,7 +179,7 @@ class SimulatedVenue:
             await trio.sleep(self.limits.idle_tick)
             for connection in list(self.connections):
                 idle = trio.current_time() - connection.last_activity
-                if idle >= self.limits.idle and not connection.silent:
+                if idle >= connection.idle and not connection.silent:
                     self.dialect.cut_idle(connection)
 
     def _sent(self, connection: Connection, message: Message) -> None:
@@ -169,6 +189,10 @@ class SimulatedVenue:
     def _welcome(self, request: Request) -> Response | None:
         if self.dialect.endpoint(request.path) is None:
             return Response.json({"error": f"no WebSocket at {request.path}"}, 404)
+        try:
+            self.dialect.idle(request)
+        except ValueError as error:
+            return Response.json({"error": str(error)}, 400)
         if self.toggles.refuses_upgrade():
             return Response.json({"error": "refused on demand"}, self.toggles.upgrade_status)
         if self._connects.wait(trio.current_time()) > 0:
@@ -191,6 +215,16 @@ def default_limits(name: str) -> Limits:
     return bybit.LIMITS if name == "bybit" else okx.LIMITS
 
 
+def _open_accounts(venue: str, accounts: Iterable[Account], floor: Floor) -> dict[str, SimulatedAccount]:
+    opened: dict[str, SimulatedAccount] = {}
+    identify = uuids if venue == "bybit" else digits
+    for index, account in enumerate(accounts):
+        if account.name in opened or any(each.settings.key == account.key for each in opened.values()):
+            raise ValueError(f"account {account.name}: two accounts have its name or its key")
+        opened[account.name] = SimulatedAccount(account, index, floor.market, floor.clock, identify)
+    return opened
+
+
 @asynccontextmanager
 async def open_venue(
     name: str,
@@ -211,7 +245,7 @@ async def open_venue(
 
     `start_us` is the venue's wall-clock time at the start, by default the real one. With `listen=False` there is no
     port, and clients come through `SimulatedVenue.serve`. Raises `OSError` if the port cannot be had or a recording
-    cannot be read, `ValueError` for an unknown venue or a faulty recording.
+    cannot be read, `ValueError` for an unknown venue, two accounts of one name or key, or a faulty recording.
     """
     if name not in VENUES:
         raise ValueError(f'unknown venue "{name}"; known are {", ".join(VENUES)}')
@@ -225,13 +259,14 @@ async def open_venue(
         clock, Market(market, {(each.market, each.symbol): each for each in listings}), SentRecord(keep, journal)
     )
     toggles = Toggles()
+    opened = _open_accounts(name, accounts, floor)
     make = bybit.BybitDialect if name == "bybit" else okx.OkxDialect
-    dialect: Dialect = make(floor, toggles, tuple(accounts), limits)
+    dialect: Dialect = make(floor, toggles, tuple(opened.values()), limits)
     player = None
     if replay is not None:
         player = Replay(floor, dialect, replay, read_recording(replay.files, dialect))
     floor.source = player or Generator(floor, dialect.stream)
-    venue = SimulatedVenue(name, floor, dialect, limits, toggles, tls, player, host, port)
+    venue = SimulatedVenue(name, floor, dialect, limits, toggles, opened, tls, player, host, port)
     listeners = await trio.open_tcp_listeners(port, host=host) if listen else []
     async with trio.open_nursery() as nursery:
         toggles.nursery = nursery

@@ -79,6 +79,8 @@ class Connection:
     """What the venue calls it in its messages."""
     stream: trio.abc.Stream
     websocket: WSConnection
+    idle: float
+    """Seconds without traffic after which it is closed."""
     outbox_bytes: int
     frames_per_send: int
     request_bytes: int
