@@ -12,20 +12,24 @@ import msgspec
 
 from pipeline.model.rate import Budget, Rate
 from pipeline.sim import okx_rest, okx_streams
+from pipeline.sim.accounts import SimulatedAccount
 from pipeline.sim.floor import Floor
 from pipeline.sim.generator import Stream
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
-from pipeline.sim.market import Engine
-from pipeline.sim.okx_streams import (
-    BARS_MS,
-    BookChannel,
-    CandleChannel,
-    Channel,
-    StateChannel,
-    TopChannel,
-    TradeChannel,
+from pipeline.sim.okx_channels import (
+    ACCOUNT_CHANNELS,
+    BUSINESS,
+    COUNTED,
+    EXCLUSIVE,
+    PRIVATE,
+    PUBLIC,
+    offer_of,
+    topic_arg,
+    topic_name,
 )
+from pipeline.sim.okx_public import PublicStreams
+from pipeline.sim.okx_streams import Channel
 from pipeline.sim.settings import Account, Limits
 from pipeline.sim.toggles import Toggles
 from pipeline.sim.wire import Connection
@@ -35,41 +39,14 @@ LIMITS = Limits(
 )  # fmt: skip
 """The venue's published limits; its REST limits differ per endpoint, the strictest common one stands for all."""
 
-PATHS = {"/ws/v5/public": "public", "/ws/v5/private": "private", "/ws/v5/business": "business"}
-CANDLES = {"candle": "trade", "mark-price-candle": "mark", "index-candle": "index"}
-PUBLIC = frozenset(
-    {"books", "books5", "bbo-tbt", "trades", "tickers", "mark-price", "index-tickers", "funding-rate"}
-    | {"open-interest", "instruments"}
-)
-LOGIN_BOOKS = frozenset({"books-l2-tbt", "books50-l2-tbt"})
-COUNTED = frozenset({"orders", "account", "positions", "balance_and_position", "liquidation-warning", "account-greeks"})
-"""Private channels whose subscriptions are counted per account."""
-PRIVATE = COUNTED | {"fills"}
+PATHS = {"/ws/v5/public": PUBLIC, "/ws/v5/private": PRIVATE, "/ws/v5/business": BUSINESS}
 
 _encode = msgspec.json.Encoder().encode
-_ELSEWHERE = (
-    "Wrong URL or channel:{}, instId:{} doesn't exist. Please use the correct URL, channel and parameters "
-    "referring to API document."
-)
 _MOVED = (
     "This channel has been migrated to the '/business' URL. Please subscribe using the new URL. More details can refer "
     "to: https://www.okx.com/help-center/changes-to-v5-api-websocket-subscription-parameter-and-url"
 )
 _NOTICE = "The connection will soon be closed for a service upgrade. Please reconnect."
-
-
-def candle(channel: str) -> tuple[str, str] | None:
-    """The price type and bar of a candle channel's name."""
-    prefix, separator, bar = channel.rpartition("candle")
-    kind = CANDLES.get(f"{prefix}{separator}")
-    known = kind is not None and bar in BARS_MS and (bar != "1s" or kind == "trade")
-    return (kind, bar) if kind is not None and known else None
-
-
-def topic_name(arg: dict[str, Any]) -> str:
-    """A subscription's name: "books:BTC-USDT-SWAP", "instruments:SPOT"."""
-    target = arg.get("instId") or arg.get("instFamily") or arg.get("instType") or ""
-    return f"{arg.get('channel')}:{target}"
 
 
 @attrs.define(eq=False)
@@ -78,14 +55,22 @@ class OkxDialect:
 
     floor: Floor
     toggles: Toggles
-    accounts: tuple[Account, ...]
+    accounts: tuple[SimulatedAccount, ...]
     limits: Limits
     name: str = "okx"
     _budgets: dict[int, Budget] = attrs.field(factory=dict, init=False)
+    _public: PublicStreams = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._public = PublicStreams(self.floor.market, {"status": [_past_maintenance(self.floor.clock.now_ms())]})
 
     def endpoint(self, path: str) -> str | None:
         """`/ws/v5/public` is "public"."""
         return PATHS.get(path)
+
+    def idle(self, request: Request) -> float:
+        """The same for every connection."""
+        return self.limits.idle
 
     def connection_id(self, index: int, endpoint: str) -> str:
         """Eight hexadecimal digits."""
@@ -148,7 +133,7 @@ class OkxDialect:
         timestamp = str(arg.get("timestamp", ""))
         if not timestamp.isdecimal():
             return "60004", "Invalid timestamp"
-        account = next((each for each in self.accounts if each.key == arg.get("apiKey")), None)
+        account = self._account(arg.get("apiKey"))
         if account is None:
             return "60032", "API key doesn't exist"
         if abs(self.floor.clock.now_us() / 1e6 - int(timestamp)) > self.limits.login_age:
@@ -161,44 +146,65 @@ class OkxDialect:
 
     def _order(self, connection: Connection, request: dict[str, Any], arg: dict[str, Any]) -> None:
         """Subscribe to or unsubscribe from one arg."""
+        channel = str(arg.get("channel", ""))
         topic = f"{connection.endpoint}/{topic_name(arg)}"
+        if channel in ACCOUNT_CHANNELS:
+            topic = f"{topic}@{connection.account}"
         subscribe = request["op"] == "subscribe"
-        if subscribe and (problem := self._problem(connection, arg, topic)):
+        if subscribe and (problem := self._problem(connection, channel, arg, topic)):
             self._error(connection, request, *problem)
             return
         echo = {"id": request["id"]} if "id" in request else {}
         answer = {**echo, "event": request["op"], "arg": arg, "connId": connection.id}
         self.toggles.acknowledge(connection, _encode(answer))
-        if connection.endpoint == "private":
-            if subscribe and str(arg.get("channel")) in COUNTED:
-                count = {"event": "channel-conn-count", "channel": arg["channel"], "connCount": "1"}
-                self.toggles.acknowledge(connection, _encode({**count, "connId": connection.id}))
-        elif not subscribe:
+        if not subscribe:
             self.floor.unsubscribe(connection, topic)
-        elif topic not in connection.topics:
+        elif topic not in connection.topics and (channel not in COUNTED or self._count(connection, channel)):
             self.floor.subscribe(connection, topic)
 
-    def _problem(self, connection: Connection, arg: dict[str, Any], topic: str) -> tuple[str, str] | None:
+    def _count(self, connection: Connection, channel: str) -> bool:
+        """Tell how many connections of the account have a private channel; False if this one is too many."""
+        having = {
+            each
+            for topic, subscribers in self.floor.subscribers.items()
+            if _is_about(topic, channel, connection.account)
+            for each in subscribers
+        }
+        count, most = len(having | {connection}), self.limits.channel_connections
+        answer = {"event": "channel-conn-count", "channel": channel, "connCount": str(count)}
+        if count > most:
+            answer |= {"event": "channel-conn-count-error", "connCount": str(most)}
+        self.toggles.acknowledge(connection, _encode({**answer, "connId": connection.id}))
+        return count <= most
+
+    def _problem(self, connection: Connection, channel: str, arg: dict[str, Any], topic: str) -> tuple[str, str] | None:
         """Why a subscription is refused: code and text."""
-        channel = str(arg.get("channel", ""))
+        offer, endpoint = offer_of(channel), connection.endpoint
+        account = self._account(connection.account)
         if "uly" in arg:
-            return "64000", "Subscription parameter uly is unavailable anymore. Please replace uly with instFamily."
-        if connection.endpoint == "private":
-            if connection.account is None:
-                return "60011", "Please log in"
-            return None if channel in PRIVATE else ("60018", _ELSEWHERE.format(channel, arg.get("instId", "")))
-        if channel in LOGIN_BOOKS and connection.endpoint == "public":
-            return ("60011", "Please log in") if connection.account is None else (
-                "64003", "Your trading fee tier doesn't meet the requirement to access this channel"
-            )  # fmt: skip
-        business = channel == "trades-all" or candle(channel) is not None
-        if business and connection.endpoint == "public":
+            return "64000", "Subscription parameter uly is unavailable anymore, please replace uly with instFamily."
+        if offer is not None and endpoint != BUSINESS and offer.path == BUSINESS:
             return "64001", _MOVED
-        if channel in PUBLIC and connection.endpoint == "business":
+        if offer is not None and endpoint == BUSINESS and offer.path != BUSINESS:
             return "64002", 'This channel is not supported by "/business" URL. Please use "/public" or "/private"'
+        if account is None and (endpoint == PRIVATE or (offer is not None and offer.login)):
+            return "60011", "Please log in"
+        if offer is None or offer.path != endpoint:
+            return "60018", _elsewhere(channel, arg)
+        if account is not None and offer.vip and not account.vip:
+            return "64003", "Your trading fee tier doesn't meet the requirement to access this channel"
+        if account is not None and offer.production_only and account.demo:
+            return "60018", _elsewhere(channel, arg)
+        for other in EXCLUSIVE.get(channel, ()):
+            if f"{endpoint}/{other}:{arg.get('instId')}" in connection.topics:
+                pair = f"{channel if other == 'books-l2-tbt' else other} and books-l2-tbt for {arg.get('instId')}"
+                return "64004", f"Subscribe to both {pair} is not allowed. Unsubscribe books-l2-tbt first."
         if not self.floor.offers(topic):
-            return "60018", _ELSEWHERE.format(channel, arg.get("instId", arg.get("instType", "")))
+            return "60018", _elsewhere(channel, arg)
         return None
+
+    def _account(self, key: object) -> Account | None:
+        return next((each.settings for each in self.accounts if each.settings.key == key), None)
 
     def _error(self, connection: Connection, request: dict[str, Any], code: str, text: str) -> None:
         echo = {"id": request["id"]} if "id" in request else {}
@@ -208,6 +214,10 @@ class OkxDialect:
     def cut_idle(self, connection: Connection) -> None:
         """Close code 4004."""
         connection.close(4004, f"No data received in {self.limits.idle:g}s")
+
+    def cut_revoked(self, connection: Connection) -> None:
+        """With a code of its own."""
+        connection.close(4007, "API key has been updated or deleted")
 
     def cut_slow(self, connection: Connection) -> None:
         """Close code 4005."""
@@ -221,28 +231,32 @@ class OkxDialect:
     def stream(self, topic: str) -> Stream | None:
         """The channels; a topic key is "public/books:BTC-USDT-SWAP"."""
         endpoint, _, name = topic.partition("/")
-        channel, _, target = name.partition(":")
-        if channel == "instruments":
-            known = endpoint == "public" and target in okx_rest.MARKETS
-            return Channel({"channel": channel, "instType": target}, []) if known else None
-        arg = {"channel": channel, "instId": target}
-        bar = candle(channel)
-        on_index = channel == "index-tickers" or (bar is not None and bar[0] == "index")
-        engine = self._engine(target, index=on_index)
-        if engine is None:
+        arg = topic_arg(name)
+        offer = offer_of(arg.get("channel", ""))
+        if offer is None or offer.path != endpoint:
             return None
-        if endpoint == "business":
-            if channel == "trades-all":
-                return TradeChannel(arg, [engine], single=True)
-            return CandleChannel(arg, [engine], bar=bar[1], kind=bar[0]) if bar else None
-        return _public_channel(channel, arg, engine) if endpoint == "public" else None
+        if arg["channel"] in ACCOUNT_CHANNELS:
+            return Channel(arg, [])
+        return self._public.make(arg)
 
-    def _engine(self, target: str, *, index: bool) -> Engine | None:
-        """The engine of an instrument, or of the first instrument on an index."""
-        for listing in self.floor.market.listings.values():
-            if (listing.index == target and listing.option is None) if index else listing.symbol == target:
-                return self.floor.market.engine(listing)
-        return None
+    def push(self, body: dict[str, Any]) -> int:
+        """Send `body`, a public push, to the subscribers of its `arg`; returns how many.
+
+        Raises `ValueError` for what is no push of a known channel.
+        """
+        arg, data = body.get("arg"), body.get("data")
+        if not isinstance(arg, dict) or offer_of(str(arg.get("channel"))) is None:
+            raise ValueError(f"arg: {arg!r} names no channel")
+        if not isinstance(data, list):
+            raise ValueError(f"data: {data!r} is not a list")
+        name, payload = topic_name(arg), _encode(body)
+        if name in self._public.latest:
+            self._public.latest[name][:] = [payload]
+        hit = 0
+        for topic in self.floor.endpoints_of(name):
+            hit += len(self.floor.subscribers[topic])
+            self.floor.publish(topic, [payload])
+        return hit
 
     def recorded_topic(self, message: dict[str, Any]) -> str | None:
         """Pushes have an arg and data."""
@@ -281,26 +295,37 @@ class OkxDialect:
         self.floor.publish(topic, [_encode({"arg": arg, "data": [row]})])
 
 
-def _public_channel(channel: str, arg: dict[str, str], engine: Engine) -> Stream | None:
-    derivative, engines = engine.listing.market != "SPOT", [engine]
-    match channel:
-        case "books":
-            return BookChannel(arg, engines)
-        case "books5" | "bbo-tbt":
-            return TopChannel(arg, engines, depth=5 if channel == "books5" else 1)
-        case "trades":
-            return TradeChannel(arg, engines)
-        case "tickers":
-            return StateChannel(arg, engines, okx_streams.ticker)
-        case "mark-price":
-            return StateChannel(arg, engines, okx_streams.mark_price, quiet_ms=okx_streams.MARK_QUIET_MS)
-        case "index-tickers":
-            return StateChannel(arg, engines, okx_streams.index_ticker, quiet_ms=okx_streams.QUIET_MS)
-        case "open-interest" if derivative:
-            return StateChannel(arg, engines, okx_streams.open_interest)
-        case "funding-rate" if engine.listing.perpetual:
-            return StateChannel(arg, engines, okx_streams.funding_rate)
-    return None
+def _elsewhere(channel: str, arg: dict[str, Any]) -> str:
+    name = arg.get("instId", arg.get("sprdId", arg.get("instType", "")))
+    return (
+        f"Wrong URL or channel:{channel}, instId:{name} doesn't exist. Please use the correct URL, channel and "
+        "parameters referring to API document."
+    )
+
+
+def _is_about(topic: str, channel: str, account: str | None) -> bool:
+    """Whether a topic key is that of an account's channel, whatever its other keys."""
+    name, _, whose = topic.rpartition("@")
+    return whose == account and name.partition("/")[2].partition(":")[0] == channel
+
+
+def _past_maintenance(now_ms: int) -> bytes:
+    """What the status channel told last before the simulation began."""
+    row = {
+        "begin": str(now_ms - 90_000_000),
+        "end": str(now_ms - 86_400_000),
+        "href": "",
+        "preOpenBegin": "",
+        "scheDesc": "",
+        "serviceType": "0",
+        "state": "completed",
+        "system": "unified",
+        "maintType": "1",
+        "env": "1",
+        "title": "Trading account WebSocket system upgrade",
+        "ts": str(now_ms - 86_400_000),
+    }
+    return _encode({"arg": {"channel": "status"}, "data": [row]})
 
 
 def _signature(secret: str, timestamp: str) -> str:

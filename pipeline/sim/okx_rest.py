@@ -8,9 +8,10 @@ from pipeline.sim.floor import Floor
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
 from pipeline.sim.market import View
+from pipeline.sim.okx_public import MARKETS
 from pipeline.sim.okx_streams import index_ticker, instrument_row, rows
 
-MARKETS = ("SPOT", "SWAP", "FUTURES", "OPTION")
+BOOK_ROWS, FULL_BOOK_ROWS = 400, 5000
 
 
 def answer(floor: Floor, request: Request) -> Response | None:
@@ -31,7 +32,9 @@ def answer(floor: Floor, request: Request) -> Response | None:
         case "/api/v5/market/index-tickers":
             return _index_tickers(floor, query)
         case "/api/v5/market/books":
-            return _book(floor, query)
+            return _book(floor, query, BOOK_ROWS)
+        case "/api/v5/market/books-full":
+            return _book(floor, query, FULL_BOOK_ROWS)
     return None
 
 
@@ -79,15 +82,23 @@ def _index_tickers(floor: Floor, query: dict[str, str]) -> Response:
     return _envelope(found) if found else _error("51001", "Instrument ID or Spread ID doesn't exist.")
 
 
-def _book(floor: Floor, query: dict[str, str]) -> Response:
+def _book(floor: Floor, query: dict[str, str], most: int) -> Response:
     listing = next((each for each in floor.market.listings.values() if each.symbol == query.get("instId")), None)
     if listing is None:
         return _error("51001", "Instrument ID or Spread ID doesn't exist.")
     text = query.get("sz", "1")
-    if not text.isdecimal() or not 1 <= int(text) <= 400:
+    if not text.isdecimal() or not 1 <= int(text) <= most:
         return _error("51000", "Parameter sz error")
     engine = floor.market.engine(listing)
     view = View(int(text))
     view.advance(engine)
-    row = {"asks": rows(engine, view.asks, bids=False), "bids": rows(engine, view.bids, bids=True)}
-    return _envelope([{**row, "ts": str(floor.clock.now_ms()), "seqId": engine.sequence}])
+    row: dict[str, Any] = {
+        "asks": rows(engine, view.asks, bids=False),
+        "bids": rows(engine, view.bids, bids=True),
+        "ts": str(floor.clock.now_ms()),
+    }
+    if most == BOOK_ROWS:
+        row["seqId"] = engine.sequence
+    else:  # without the element that means nothing
+        row |= {side: [[*level[:2], level[3]] for level in row[side]] for side in ("asks", "bids")}
+    return _envelope([row])

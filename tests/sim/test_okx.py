@@ -20,7 +20,7 @@ from pipeline.model.rate import Rate
 from pipeline.sim.generator import Generator
 from pipeline.sim.listing import many
 from pipeline.sim.okx import LIMITS
-from pipeline.sim.okx_streams import bar_open
+from pipeline.sim.okx_candles import bar_open
 from pipeline.sim.settings import Account, MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
 from tests.sim.clients import Book, Client, connect, connect_in_memory, sample, true_book
