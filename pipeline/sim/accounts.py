@@ -451,7 +451,7 @@ class SimulatedAccount:
             coins = {**dict.fromkeys((listing.base, listing.quote), _NOTHING), **coins}
         before = {coin: self.balance(coin) for coin in coins}
         after = [self._changed_balance(coin, flow, pnl) for coin, flow in coins.items()]
-        return tuple(BalanceChanged(cause, balance) for balance in after if balance is not before[balance.coin])
+        return tuple(BalanceChanged(cause, balance) for balance in after if balance != before[balance.coin])
 
     def _changed_balance(self, coin: str, flow: Decimal, pnl: Decimal) -> Balance:
         balance, locked = self.balance(coin), self._locked(coin)

@@ -30,6 +30,17 @@ While it runs, the same port answers below /sim/:
   curl -d '{"symbol":"NEWUSDT","market":"linear"}' URL/sim/list
   curl -d '{"symbol":"NEWUSDT","market":"linear"}' URL/sim/delist
 
+Accounts (--account) trade on demand, connected or not; prices, sizes and amounts are texts:
+  curl -d '{"coin":"USDT","amount":"100000"}' URL/sim/deposit
+  curl -d '{"market":"linear","symbol":"BTCUSDT","side":"buy","price":"60000","size":"0.1"}' URL/sim/order
+  curl -d '{"order_id":"ID","size":"0.04"}' URL/sim/fill      and amend cancel reject expire
+  curl -d '{"market":"linear","symbol":"BTCUSDT","rate":"0.0001"}' URL/sim/funding
+  curl -d '{"expired":false,"drop":false}' URL/sim/revoke     the key is refused from now on
+  curl 'URL/sim/account?name=KEY'                             orders, fills, positions, balances
+With several accounts each body has "account". Data that nothing generates is sent as it is given:
+  curl -d '{"topic":"system.status","data":[]}' URL/sim/public        OKX: "arg" instead of "topic"
+  curl -d '{"topic":"strategy","data":[]}' URL/sim/private            likewise
+
 Faults: drop silence garbage oversize malformed_json binary fragmented close notice gap stall refuse_topic refuse_login
 slow_ack http_refuse clear. Fields: connection endpoint topic seconds count code reason status size.
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
+from pipeline.sim import account_control
 from pipeline.sim.faults import from_mapping
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing, named
@@ -32,6 +33,17 @@ def control(venue: SimulatedVenue, request: Request) -> Response:
                 body = _body(request)
                 venue.delist(str(body.get("market")), str(body.get("symbol")))
                 return Response.json({"delisted": body["symbol"]})
+            case "GET", "/sim/account":
+                account = account_control.account_named(venue, request.query.get("name"))
+                return Response.json(account_control.state(account))
+            case "POST", path if path in account_control.ACTS:
+                return Response.json(account_control.act(venue, path, _body(request)))
+            case "POST", "/sim/revoke":
+                return Response.json(account_control.revoke(venue, _body(request)))
+            case "POST", "/sim/public":
+                return Response.json({"hit": venue.dialect.push(_body(request))})
+            case "POST", "/sim/private":
+                return Response.json(account_control.push_private(venue, _body(request)))
     except ValueError as error:
         return Response.json({"error": str(error)}, 400)
     except KeyError as error:
