@@ -44,6 +44,8 @@ class Fault:
     code: int = attrs.field(default=1001, validator=_number(1000))
     """close: the close code."""
     reason: str = ""
+    error: str = ""
+    """refuse_login: the error code of the refusal, where the venue has several (OKX)."""
     status: int = attrs.field(default=503, validator=_number(400))
     """http_refuse: the HTTP status."""
     size: int = attrs.field(default=32 * 1024**2, validator=_number(1))
@@ -62,7 +64,7 @@ def from_mapping(given: Mapping[str, Any]) -> Fault:
     for name, value in given.items():
         if name not in names:
             raise ValueError(f"{name}: unknown field; known are {', '.join(sorted(names))}")
-        if name in ("kind", "endpoint", "topic", "reason") and not isinstance(value, str):
+        if name in ("kind", "endpoint", "topic", "reason", "error") and not isinstance(value, str):
             raise ValueError(f"{name}: {value!r} is not a text")
         if name in ("connection", "count", "code", "status", "size") and type(value) is not int:
             raise ValueError(f"{name}: {value!r} is not a whole number")

@@ -17,6 +17,7 @@ from pipeline.sim.floor import Floor
 from pipeline.sim.generator import Stream
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
+from pipeline.sim.okx_account_rest import AccountRest
 from pipeline.sim.okx_channels import (
     ACCOUNT_CHANNELS,
     BUSINESS,
@@ -28,9 +29,9 @@ from pipeline.sim.okx_channels import (
     topic_arg,
     topic_name,
 )
+from pipeline.sim.okx_private import AccountChannels, faults_of
 from pipeline.sim.okx_public import PublicStreams
-from pipeline.sim.okx_streams import Channel
-from pipeline.sim.settings import Account, Limits
+from pipeline.sim.settings import Limits
 from pipeline.sim.toggles import Toggles
 from pipeline.sim.wire import Connection
 
@@ -46,12 +47,21 @@ _MOVED = (
     "This channel has been migrated to the '/business' URL. Please subscribe using the new URL. More details can refer "
     "to: https://www.okx.com/help-center/changes-to-v5-api-websocket-subscription-parameter-and-url"
 )
+_LOGIN_ERRORS = {
+    "60005": "Invalid apiKey",
+    "60006": "Timestamp request expired",
+    "60007": "Invalid sign",
+    "60014": "Requests too frequent",
+    "60024": "Wrong passphrase",
+    "60032": "API key doesn't exist",
+    "63999": "Login failed due to internal error. Please try again later.",
+}
 _NOTICE = "The connection will soon be closed for a service upgrade. Please reconnect."
 
 
 @attrs.define(eq=False)
 class OkxDialect:
-    """The protocol of `/ws/v5/public` and `/business`; of `/private` login, acknowledgements and heartbeat."""
+    """The protocol of `/ws/v5/public`, `/business` and `/private`; orders are entered nowhere."""
 
     floor: Floor
     toggles: Toggles
@@ -60,8 +70,13 @@ class OkxDialect:
     name: str = "okx"
     _budgets: dict[int, Budget] = attrs.field(factory=dict, init=False)
     _public: PublicStreams = attrs.field(init=False)
+    _private: AccountChannels = attrs.field(init=False)
+    _account_rest: AccountRest = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        by_name = {each.name: each for each in self.accounts}
+        self._private = AccountChannels(self.floor, by_name, self.limits.page_rows)
+        self._account_rest = AccountRest(self.accounts, self.floor.clock, self.limits.login_age)
         self._public = PublicStreams(self.floor.market, {"status": [_past_maintenance(self.floor.clock.now_ms())]})
 
     def endpoint(self, path: str) -> str | None:
@@ -121,7 +136,8 @@ class OkxDialect:
             return
         problem = self._login_problem(args[0])
         if problem is None and self.toggles.refuses_login():
-            problem = ("60009", "Login failed.")
+            code = self.toggles.login_error or "60009"
+            problem = (code, _LOGIN_ERRORS.get(code, "Login failed."))
         if problem is not None:
             self._error(connection, request, *problem)
             return
@@ -136,11 +152,14 @@ class OkxDialect:
         account = self._account(arg.get("apiKey"))
         if account is None:
             return "60032", "API key doesn't exist"
+        if account.revoked:
+            return "60005", "Invalid apiKey"
+        settings = account.settings
         if abs(self.floor.clock.now_us() / 1e6 - int(timestamp)) > self.limits.login_age:
             return "60006", "Timestamp request expired"
-        if arg.get("passphrase") != account.passphrase:
+        if arg.get("passphrase") != settings.passphrase:
             return "60024", "Wrong passphrase"
-        if not hmac.compare_digest(_signature(account.secret, timestamp).encode(), str(arg.get("sign")).encode()):
+        if not hmac.compare_digest(_signature(settings.secret, timestamp).encode(), str(arg.get("sign")).encode()):
             return "60007", "Invalid sign"
         return None
 
@@ -149,9 +168,13 @@ class OkxDialect:
         channel = str(arg.get("channel", ""))
         topic = f"{connection.endpoint}/{topic_name(arg)}"
         if channel in ACCOUNT_CHANNELS:
-            topic = f"{topic}@{connection.account}"
+            account = self._account(connection.account)
+            topic = f"{topic}@{account.name if account else ''}"
         subscribe = request["op"] == "subscribe"
-        if subscribe and (problem := self._problem(connection, channel, arg, topic)):
+        problem = self._problem(connection, channel, arg, topic) if subscribe else None
+        if problem is None and channel in ACCOUNT_CHANNELS and connection.account is None:
+            problem = ("60011", "Please log in")
+        if problem is not None:
             self._error(connection, request, *problem)
             return
         echo = {"id": request["id"]} if "id" in request else {}
@@ -167,8 +190,9 @@ class OkxDialect:
         having = {
             each
             for topic, subscribers in self.floor.subscribers.items()
-            if _is_about(topic, channel, connection.account)
+            if topic.partition("/")[2].partition(":")[0].partition("@")[0] == channel
             for each in subscribers
+            if each.account == connection.account
         }
         count, most = len(having | {connection}), self.limits.channel_connections
         answer = {"event": "channel-conn-count", "channel": channel, "connCount": str(count)}
@@ -191,20 +215,34 @@ class OkxDialect:
             return "60011", "Please log in"
         if offer is None or offer.path != endpoint:
             return "60018", _elsewhere(channel, arg)
-        if account is not None and offer.vip and not account.vip:
+        if account is not None and offer.vip and not account.settings.vip:
             return "64003", "Your trading fee tier doesn't meet the requirement to access this channel"
-        if account is not None and offer.production_only and account.demo:
+        if account is not None and offer.production_only and account.settings.demo:
             return "60018", _elsewhere(channel, arg)
+        if channel in ACCOUNT_CHANNELS and (fault := faults_of(arg)):
+            return fault
+        return self._rival(connection, channel, arg) or self._absence(channel, arg, topic)
+
+    def _rival(self, connection: Connection, channel: str, arg: dict[str, Any]) -> tuple[str, str] | None:
+        """Books of the same instrument that exclude this one."""
+        name = arg.get("instId")
         for other in EXCLUSIVE.get(channel, ()):
-            if f"{endpoint}/{other}:{arg.get('instId')}" in connection.topics:
-                pair = f"{channel if other == 'books-l2-tbt' else other} and books-l2-tbt for {arg.get('instId')}"
-                return "64004", f"Subscribe to both {pair} is not allowed. Unsubscribe books-l2-tbt first."
-        if not self.floor.offers(topic):
-            return "60018", _elsewhere(channel, arg)
+            if f"{connection.endpoint}/{other}:{name}" in connection.topics:
+                less = channel if other == "books-l2-tbt" else other
+                text = f"Subscribe to both {less} and books-l2-tbt for {name} is not allowed."
+                return "64004", f"{text} Unsubscribe books-l2-tbt first."
         return None
 
-    def _account(self, key: object) -> Account | None:
-        return next((each.settings for each in self.accounts if each.settings.key == key), None)
+    def _absence(self, channel: str, arg: dict[str, Any], topic: str) -> tuple[str, str] | None:
+        """What the subscription names does not exist, or a fault has it so."""
+        unlisted = channel in ACCOUNT_CHANNELS and "instId" in arg and not self._lists(arg["instId"])
+        return ("60018", _elsewhere(channel, arg)) if unlisted or not self.floor.offers(topic) else None
+
+    def _lists(self, name: object) -> bool:
+        return any(each.symbol == name for each in self.floor.market.listings.values())
+
+    def _account(self, key: object) -> SimulatedAccount | None:
+        return next((each for each in self.accounts if each.settings.key == key), None)
 
     def _error(self, connection: Connection, request: dict[str, Any], code: str, text: str) -> None:
         echo = {"id": request["id"]} if "id" in request else {}
@@ -230,13 +268,14 @@ class OkxDialect:
 
     def stream(self, topic: str) -> Stream | None:
         """The channels; a topic key is "public/books:BTC-USDT-SWAP"."""
-        endpoint, _, name = topic.partition("/")
+        endpoint, _, rest = topic.partition("/")
+        name, _, account = rest.partition("@")
         arg = topic_arg(name)
         offer = offer_of(arg.get("channel", ""))
         if offer is None or offer.path != endpoint:
             return None
         if arg["channel"] in ACCOUNT_CHANNELS:
-            return Channel(arg, [])
+            return self._private.make(name, account)
         return self._public.make(arg)
 
     def push(self, body: dict[str, Any]) -> int:
@@ -258,6 +297,10 @@ class OkxDialect:
             self.floor.publish(topic, [payload])
         return hit
 
+    def push_private(self, account: SimulatedAccount, body: dict[str, Any]) -> int:
+        """As `push`, to an account's subscriptions; see `AccountChannels.push`."""
+        return self._private.push(account, body)
+
     def recorded_topic(self, message: dict[str, Any]) -> str | None:
         """Pushes have an arg and data."""
         arg = message.get("arg")
@@ -276,12 +319,13 @@ class OkxDialect:
         return None if action is None else action == "snapshot"
 
     def rest(self, request: Request) -> Response | None:
-        """The public and market endpoints."""
-        return okx_rest.answer(self.floor, request)
+        """The public and market endpoints, and those of accounts."""
+        return self._account_rest.answer(request) or okx_rest.answer(self.floor, request)
 
     def rest_bucket(self, request: Request) -> str:
-        """Per endpoint and kind of instrument."""
-        return f"{request.path}?{request.query.get('instType', '')}"
+        """Per endpoint, kind of instrument and user."""
+        key = request.headers.get("ok-access-key", "")
+        return f"{key}{request.path}?{request.query.get('instType', '')}"
 
     def rest_refusal(self) -> Response:
         """Code 50011."""
@@ -301,12 +345,6 @@ def _elsewhere(channel: str, arg: dict[str, Any]) -> str:
         f"Wrong URL or channel:{channel}, instId:{name} doesn't exist. Please use the correct URL, channel and "
         "parameters referring to API document."
     )
-
-
-def _is_about(topic: str, channel: str, account: str | None) -> bool:
-    """Whether a topic key is that of an account's channel, whatever its other keys."""
-    name, _, whose = topic.rpartition("@")
-    return whose == account and name.partition("/")[2].partition(":")[0] == channel
 
 
 def _past_maintenance(now_ms: int) -> bytes:

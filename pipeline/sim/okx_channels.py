@@ -137,6 +137,14 @@ def topic_arg(name: str) -> dict[str, str]:
     return {"channel": channel} | {key: value for key, value in named if value and key != INTERVAL}
 
 
+def topic_interval(name: str) -> str:
+    """The `updateInterval` that a topic's name tells; "" for the usual one."""
+    channel, *values = name.split(":")
+    found = offer_of(channel)
+    keys = found.keys if found is not None else ()
+    return dict(zip(keys, values, strict=False)).get(INTERVAL, "")
+
+
 def interval(arg: dict[str, Any]) -> str:
     """The `updateInterval` of an arg's `extraParams`, a JSON text inside the JSON; "" for the usual one."""
     try:

@@ -80,6 +80,7 @@ class Sabotage:
                 self.floor.refused.add(topic)
             case "refuse_login":
                 self.toggles.refused_logins += fault.count
+                self.toggles.login_error = fault.error
             case "slow_ack":
                 self.toggles.ack_delay = SLOW_ACK_S if fault.seconds is None else fault.seconds
             case "http_refuse":

@@ -15,6 +15,8 @@ class Toggles:
     nursery: trio.Nursery = attrs.field(init=False)
     """Runs what is late; set when the venue starts."""
     refused_logins: int = 0
+    login_error: str = ""
+    """The code of those refusals; "" for the usual one."""
     refused_upgrades: int = 0
     upgrade_status: int = 503
     ack_delay: float = 0.0

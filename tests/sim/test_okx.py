@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -21,28 +16,13 @@ from pipeline.sim.generator import Generator
 from pipeline.sim.listing import many
 from pipeline.sim.okx import LIMITS
 from pipeline.sim.okx_candles import bar_open
-from pipeline.sim.settings import Account, MarketSettings
-from pipeline.sim.venue import SimulatedVenue, open_venue
-from tests.sim.clients import Book, Client, connect, connect_in_memory, sample, true_book
+from pipeline.sim.settings import MarketSettings
+from pipeline.sim.venue import open_venue
+from tests.sim.clients import Book, connect, connect_in_memory, sample, true_book
+from tests.sim.okx_client import ACCOUNT, SLOW, SWAP, in_memory, login, subscribe
 
 FAST = MarketSettings(seed=3, rate=200, levels=80)
-SLOW = MarketSettings(rate=0.001)
-ACCOUNT = Account("a-key", "22582BD0CFF14C41EDBF1AB98506286D", "a-phrase")
-SWAP = "BTC-USDT-SWAP"
-
-
-@asynccontextmanager
-async def in_memory(endpoint: str, **options: Any) -> AsyncIterator[tuple[SimulatedVenue, Client]]:
-    async with (
-        open_venue("okx", listen=False, **options) as venue,
-        connect_in_memory(venue, f"/ws/v5/{endpoint}") as client,
-    ):
-        yield venue, client
-
-
-def subscribe(channel: str, target: str = SWAP, op: str = "subscribe", **more: str) -> dict[str, Any]:
-    key = "instType" if channel == "instruments" else "instId"
-    return {"op": op, "args": [{"channel": channel, key: target}], **more}
+VIP = attrs.evolve(ACCOUNT, vip=True)
 
 
 async def test_every_arg_is_acknowledged(autojump_clock: trio.testing.MockClock) -> None:
@@ -238,13 +218,6 @@ def test_long_bars_open_by_the_clock_of_hong_kong() -> None:
     assert bar_open("1H", noon) == noon
 
 
-def login(when: int, **changes: str) -> dict[str, Any]:
-    text = f"{when}GET/users/self/verify".encode()
-    sign = base64.b64encode(hmac.new(ACCOUNT.secret.encode(), text, hashlib.sha256).digest()).decode()
-    arg = {"apiKey": ACCOUNT.key, "passphrase": ACCOUNT.passphrase, "timestamp": str(when), "sign": sign}
-    return {"op": "login", "args": [arg | changes]}
-
-
 async def test_login(autojump_clock: trio.testing.MockClock) -> None:
     now = 1_704_876_947
     assert login(now)["args"][0]["sign"] == "5/36BgGV6m/6pmdc20zdqk0mzF5ZalmzzPD2fo3wavU="  # the reference's vector
@@ -264,7 +237,7 @@ async def test_login(autojump_clock: trio.testing.MockClock) -> None:
         assert got.keys() == sample("okx", "control.login.ack.jsonl").keys()
         assert (got["event"], got["code"]) == ("login", "0")
         assert (await client.ask(login(now)))["code"] == "60031"
-        assert (await client.ask(subscribe("orders")))["event"] == "subscribe"
+        assert (await client.ask(subscribe("orders", instType="SWAP")))["event"] == "subscribe"
         assert (await client.hear()).keys() == sample("okx", "control.channel-conn-count.jsonl").keys()
 
 
