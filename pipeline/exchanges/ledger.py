@@ -87,6 +87,10 @@ class SubscriptionLedger:
             self._resync.add(topic)
             self._queue.append((UNSUBSCRIBE, subscription, False))
 
+    def spend(self, now: float) -> None:
+        """Count a request that is none of ours, a login, against the budget."""
+        self._budget.take(now)
+
     def next_request(self, now: float) -> Request | None:
         """The next request to send, or None while there is none or the budget forbids it."""
         if not self._queue or now < self._hold_until or self._budget.wait(now) > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -53,6 +54,12 @@ def topic(channel: str, **names: str) -> str:
 def read_arg(value: Any) -> Arg:
     """The `arg` of a decoded message, whatever its key order and further keys. Raises `msgspec.ValidationError`."""
     return msgspec.convert(as_text(value), Arg)
+
+
+@lru_cache(maxsize=8192)
+def echo_of(topic: str) -> str:
+    """A topic as OKX names it in its answers and pushes: without parameters such as `extraParams`."""
+    return topic_of(read_arg(msgspec.json.decode(topic)))
 
 
 def market_of(channel: str, instrument: str) -> str:

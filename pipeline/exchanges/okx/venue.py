@@ -8,9 +8,9 @@ import attrs
 
 from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.accounts import Accounts, Login
-from pipeline.exchanges.okx import books, channels, instruments
+from pipeline.exchanges.okx import books, channels, codes, instruments
 from pipeline.exchanges.okx.normalizer import OkxNormalizer
-from pipeline.exchanges.okx.session import OkxPublicSession
+from pipeline.exchanges.okx.session import OkxSession
 from pipeline.exchanges.venue import (
     Catalogue,
     ChannelSpec,
@@ -106,11 +106,11 @@ class OkxVenue:
         login: Login | None = None,
     ) -> VenueSession:
         """A session for one connection."""
-        return OkxPublicSession(tuple(subscriptions), times, self.limits(endpoint), login=login)
+        return OkxSession(tuple(subscriptions), times, self.limits(endpoint), login=login)
 
     def close_error(self, code: int, reason: str) -> SessionError | None:
         """What a close code of the venue means."""
-        return None
+        return codes.close_error(code, reason)
 
     def normalizer(
         self,

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.exchanges.okx.session import OkxPublicSession
+from pipeline.exchanges.accounts import Credentials, Login
+from pipeline.exchanges.okx.session import OkxSession
 from pipeline.exchanges.okx.topics import topic
 from pipeline.exchanges.okx.venue import LIMITS
 from pipeline.exchanges.session import MAX_NOTICES
 from pipeline.exchanges.venue import ChannelSpec, SessionTimes, Subscription
-from pipeline.model.errors import DeadlineMissed, HeartbeatLost, Refused
+from pipeline.model.errors import DeadlineMissed, HeartbeatLost, LoginFailed, Refused
 from tests.exchanges.okx.samples import CATALOGUE, VENUE, sample
 
 TIMES = SessionTimes(ping_every=15.0, pong_within=10.0, acknowledge_within=10.0)
+LOGIN = Login(Credentials("key", "22582BD0CFF14C41EDBF1AB98506286D", "phrase"), epoch=1704876942.3)
 DATA = b'{"arg":{"channel":"trades","instId":"I0-USDT"},"data":[]}'
 
 
@@ -23,16 +25,18 @@ def subscription(number: int, channel: str = "trades") -> Subscription:
     return Subscription(topic(channel, instId=name), "trade", channel, "spot", name, "public")
 
 
-def session_of(*subscriptions: Subscription, now: float = 0.0, times: SessionTimes = TIMES) -> OkxPublicSession:
-    session = VENUE.session("public", subscriptions, times)
-    assert isinstance(session, OkxPublicSession)
+def session_of(
+    *subscriptions: Subscription, now: float = 0.0, times: SessionTimes = TIMES, login: Login | None = None
+) -> OkxSession:
+    session = VENUE.session("public", subscriptions, times, login)
+    assert isinstance(session, OkxSession)
     assert session.data_to_send() == []
     assert not session.ready
     session.start(now)
     return session
 
 
-def sent(session: OkxPublicSession) -> list[dict[str, Any]]:
+def sent(session: OkxSession) -> list[dict[str, Any]]:
     return [json.loads(text) for text in session.data_to_send() if text != "ping"]
 
 
@@ -44,7 +48,7 @@ def error(code: str, msg: str = "no", **more: Any) -> bytes:
     return json.dumps({"event": "error", "msg": msg, "code": code, **more}).encode()
 
 
-def statuses(session: OkxPublicSession) -> list[tuple[str | None, str]]:
+def statuses(session: OkxSession) -> list[tuple[str | None, str]]:
     return [(outcome.subscription.instrument, outcome.status) for outcome in session.outcomes()]
 
 
@@ -176,19 +180,145 @@ def test_passing_errors_are_asked_again_after_a_pause(code: str) -> None:
     assert statuses(session) == [("I0-USDT", "subscribed")]
 
 
-@pytest.mark.parametrize("code", ["60005", "60007", "60009", "60024", "60032"])
+@pytest.mark.parametrize("code", ["60005", "60007", "60024", "60026", "60031", "60032"])
 def test_refused_logins_end_the_attempts(code: str) -> None:
-    session = session_of(subscription(0))
-    with pytest.raises(Refused, match=f"okx error {code}: no"):
-        session.receive(error(code), 0.1)
+    for login in (LOGIN, None):
+        with pytest.raises(Refused, match=f"okx error {code}: no"):
+            session_of(subscription(0), login=login).receive(error(code), 0.1)
+
+
+@pytest.mark.parametrize("code", ["60004", "60006", "60009", "99999", "60012", "60018", "64003"])
+def test_logins_that_fail_for_a_reason_of_which_okx_says_too_little(code: str) -> None:
+    with pytest.raises(LoginFailed, match=f"okx error {code}: no"):
+        session_of(subscription(0), login=LOGIN).receive(error(code), 0.1)
 
 
 def test_a_login_answer_with_an_error_code_is_as_an_error() -> None:
-    session = session_of()
-    with pytest.raises(Refused, match="60009"):
+    session = session_of(login=LOGIN)
+    with pytest.raises(LoginFailed, match="60009"):
         session.receive(b'{"event":"login","code":"60009","msg":"Login failed."}', 0.1)
-    session.receive(sample("control.login.ack")[0], 0.2)
+
+
+def test_nothing_is_asked_for_before_the_login_is_granted() -> None:
+    orders = subscription(0, "orders")
+    session = session_of(orders, login=LOGIN, now=5.0)
+    (login,) = sent(session)
+    # 1704876942 + 5 s, cut to the second; the signature is the manual's example.
+    assert login == {
+        "op": "login",
+        "args": [
+            {
+                "apiKey": "key",
+                "passphrase": "phrase",
+                "timestamp": "1704876947",
+                "sign": "5/36BgGV6m/6pmdc20zdqk0mzF5ZalmzzPD2fo3wavU=",
+            }
+        ],
+    }
+    session.subscribe([subscription(1, "orders")], 5.1)
+    assert sent(session) == []
+    assert not session.ready
+    assert not session.receive(sample("control.login.ack")[0], 5.2)
+    assert [len(request["args"]) for request in sent(session)] == [2]
+    session.receive(ack(orders), 5.3)
+    assert not session.ready
+    session.receive(ack(subscription(1, "orders")), 5.3)
+    assert session.ready
     assert session.notices() == []
+
+
+def test_a_login_without_an_answer_is_missed_at_its_deadline() -> None:
+    session = session_of(subscription(0), login=LOGIN)
+    assert session.next_deadline() == 10.0
+    session.on_deadline(9.9)
+    with pytest.raises(DeadlineMissed, match="login"):
+        session.on_deadline(10.0)
+
+
+@pytest.mark.parametrize("code", ["60014", "60023", "63999"])
+def test_a_login_that_okx_has_no_time_for_is_repeated_after_a_pause(code: str) -> None:
+    session = session_of(subscription(0), login=LOGIN)
+    sent(session)
+    session.receive(error(code), 1.0)
+    assert session.notices() == [f"okx error {code}: no"]
+    assert (sent(session), session.ready, session.next_deadline()) == ([], False, 11.0)
+    session.on_deadline(11.0)
+    (again,) = sent(session)
+    assert again["args"][0]["timestamp"] == "1704876953"
+    session.on_deadline(20.9)
+    with pytest.raises(DeadlineMissed, match="login"):
+        session.on_deadline(21.0)
+
+
+def test_a_repeated_login_goes_out_once_and_may_be_granted() -> None:
+    session = session_of(subscription(0), login=LOGIN)
+    session.receive(error("63999"), 1.0)
+    session.on_deadline(11.0)
+    session.receive(b'{"event":"login","code":"0","msg":""}', 11.1)
+    assert [request["op"] for request in sent(session)] == ["login", "login", "subscribe"]
+    session.receive(ack(subscription(0)), 11.2)
+    session.on_deadline(24.0)
+    assert (sent(session), session.ready) == ([], True)
+
+
+def test_logins_count_against_the_budget_of_requests() -> None:
+    session = session_of(login=LOGIN)
+    session.receive(sample("control.login.ack")[0], 0.1)
+    for number in range(LIMITS.requests.count):
+        session.subscribe([subscription(number)], 1.0)
+    assert len(sent(session)) == LIMITS.requests.count
+
+
+def test_a_request_that_came_before_the_login_has_one_more_chance() -> None:
+    session = session_of(subscription(0), login=LOGIN)
+    session.receive(sample("control.login.ack")[0], 0.1)
+    session.receive(error("60011", "Please log in", id="1"), 0.2)
+    assert session.outcomes() == []
+    session.on_deadline(10.2)
+    session.receive(error("60011", "Please log in", id="2"), 10.3)
+    assert [(o.status, o.reason) for o in session.outcomes()] == [("refused", "okx error 60011: Please log in")]
+
+
+def test_a_channel_that_needs_a_login_says_so() -> None:
+    session = session_of(subscription(0, "books-l2-tbt"))
+    session.receive(error("60011", "Please log in", id="1"), 0.2)
+    (outcome,) = session.outcomes()
+    assert outcome.reason == "okx error 60011: Please log in; it needs a login: give the entry an account"
+
+
+@pytest.mark.parametrize("code", ["60029", "60030", "64003"])
+@pytest.mark.parametrize(
+    ("channel", "hint"),
+    [
+        ("books-l2-tbt", "; depth 400 needs no fee tier"),
+        ("books50-l2-tbt", "; depth 400 and depth 5 need no fee tier"),
+        ("fills", "; channel order brings the same fills"),
+        ("economic-calendar", ""),
+    ],
+)
+def test_a_fee_tier_that_is_too_low_comes_with_what_to_take_instead(code: str, channel: str, hint: str) -> None:
+    session = session_of(subscription(0, channel))
+    session.receive(error(code, "fee tier", id="1"), 0.2)
+    assert [(o.status, o.reason) for o in session.outcomes()] == [("refused", f"okx error {code}: fee tier{hint}")]
+
+
+def test_parameters_that_okx_leaves_out_of_its_answers() -> None:
+    slow, quiet = (
+        Subscription(topic, "balance", "account", "account", None, "private", needs_login=True)
+        for topic in ('{"channel":"account"}', r'{"channel":"account","extraParams":"{\"updateInterval\":\"0\"}"}')
+    )
+    session = session_of(quiet)
+    (request,) = sent(session)
+    assert request["args"] == [{"channel": "account", "extraParams": '{"updateInterval":"0"}'}]
+    for _ in range(2):
+        session.receive(b'{"event":"subscribe","arg":{"channel":"account"}}', 0.1)
+    assert [(o.subscription, o.status) for o in session.outcomes()] == [(quiet, "subscribed")]
+    session.unsubscribe([quiet], 1.0)
+    session.subscribe([slow], 1.0)
+    session.receive(b'{"event":"unsubscribe","arg":{"channel":"account"}}', 1.1)
+    session.receive(b'{"event":"subscribe","arg":{"channel":"account"}}', 1.2)
+    assert [(o.subscription, o.status) for o in session.outcomes()] == [(quiet, "unsubscribed"), (slow, "subscribed")]
+    assert (session.ready, session.notices()) == (True, [])
 
 
 def test_an_error_without_an_id_is_matched_by_the_names_in_its_text() -> None:
@@ -218,7 +348,9 @@ def test_every_error_on_record_is_no_data(name: str) -> None:
         try:
             assert not session.receive(line, 0.1)
         except Refused:
-            assert json.loads(line)["code"] in ("60005", "60007", "60009", "60024", "60032")
+            assert json.loads(line)["code"] in ("60005", "60007", "60024", "60031", "60032")
+        except LoginFailed:
+            assert json.loads(line)["code"] in ("60004", "60006", "60009")
 
 
 def test_what_is_acknowledged_again_changes_nothing() -> None:
@@ -299,6 +431,14 @@ def test_too_many_connections_of_a_channel_end_its_subscriptions() -> None:
     assert len(session.notices()) == 1
 
 
+@pytest.mark.parametrize(("count", "is_told"), [("24", False), ("25", True), ("30", True), ("many", False)])
+def test_the_limit_of_connections_is_told_when_it_is_near(count: str, is_told: bool) -> None:
+    session = session_of()
+    session.receive(json.dumps({"event": "channel-conn-count", "channel": "orders", "connCount": count}).encode(), 0.2)
+    expected = [f"okx: {count} of at most 30 connections of this account carry channel orders"] if is_told else []
+    assert session.notices() == expected
+
+
 def test_ping_after_silence_and_any_frame_as_the_answer() -> None:
     session = session_of(now=100.0)
     assert session.next_deadline() == 115.0
@@ -365,6 +505,20 @@ def test_announcements_are_handed_out_once() -> None:
     text = "okx notice 64008: The connection will soon be closed for a service upgrade. Please reconnect."
     assert session.notices() == [text] * 3
     assert session.notices() == []
+
+
+def test_an_upgrade_of_the_service_ends_the_connection_soon() -> None:
+    for name in ("control.notice", "control.notice.observed"):
+        for line in sample(name):
+            session = session_of()
+            assert not session.ends_soon
+            session.receive(line, 1.0)
+            assert session.ends_soon
+            session.receive(b'{"event":"notice","code":"1","msg":"else"}', 1.0)
+            assert session.ends_soon
+    session = session_of()
+    session.receive(b'{"event":"notice","code":"1","msg":"else"}', 1.0)
+    assert not session.ends_soon
 
 
 @pytest.mark.parametrize(
