@@ -38,13 +38,13 @@ _NO_MATCHES = frozenset({"funding", "delivery", "settlement", "corporate_action"
 _FAST = "execution.fast"
 
 
-def fills(message: FillMessage, scope: AccountScope, receive_time: Micros) -> list[Event]:
+def fills(message: FillMessage, scope: AccountScope, receive_time: Micros, *, is_snapshot: bool = False) -> list[Event]:
     """One event per fill; raises `ValueError` for what cannot be read."""
     channel = family_of(message.topic)
-    return [_fill(row, scope, channel, message.creation_time, receive_time) for row in message.data]
+    return [_fill(row, scope, channel, message.creation_time, receive_time, is_snapshot) for row in message.data]
 
 
-def _fill(row: FillRow, scope: AccountScope, channel: str, sent: int, receive_time: Micros) -> Fill:
+def _fill(row: FillRow, scope: AccountScope, channel: str, sent: int, receive_time: Micros, is_snapshot: bool) -> Fill:
     market = market_of(row.category)
     unit = filled_unit(market)
     # What was ordered by value is no size of this fill's unit.
@@ -58,7 +58,7 @@ def _fill(row: FillRow, scope: AccountScope, channel: str, sent: int, receive_ti
         receive_time,
         row.seq,
         channel,
-        False,
+        is_snapshot,
         fill_id=row.exec_id,
         side=row.side.lower(),
         price=row.exec_price,

@@ -27,14 +27,21 @@ from pipeline.model.events import Event, Micros, Origin
 
 _SIDES = {"Buy": "long", "Sell": "short", "": "flat"}
 
+_Head = tuple[Origin, Micros, Micros, None, str, bool]
+"""What the events of one message share, in the order of their attributes."""
 
-def positions(message: PositionMessage, scope: AccountScope, receive_time: Micros) -> list[Event]:
+
+def positions(
+    message: PositionMessage, scope: AccountScope, receive_time: Micros, *, is_snapshot: bool = False
+) -> list[Event]:
     """One event per position; raises `ValueError` for what cannot be read."""
     channel = family_of(message.topic)
-    return [_position(row, scope, channel, message.creation_time, receive_time) for row in message.data]
+    return [_position(row, scope, channel, message.creation_time, receive_time, is_snapshot) for row in message.data]
 
 
-def _position(row: PositionRow, scope: AccountScope, channel: str, sent: int, receive_time: Micros) -> Position:
+def _position(
+    row: PositionRow, scope: AccountScope, channel: str, sent: int, receive_time: Micros, is_snapshot: bool
+) -> Position:
     market = row.category
     side = row.side or ""
     return Position(
@@ -43,7 +50,7 @@ def _position(row: PositionRow, scope: AccountScope, channel: str, sent: int, re
         receive_time,
         row.seq if row.seq != -1 else None,
         channel,
-        False,
+        is_snapshot,
         side=_SIDES.get(side, side.lower()),
         size=row.size,
         size_unit=filled_unit(market),
@@ -87,25 +94,28 @@ def _position(row: PositionRow, scope: AccountScope, channel: str, sent: int, re
     )
 
 
-def balances(message: WalletMessage, scope: AccountScope, receive_time: Micros) -> list[Event]:
-    """The whole account, then the coins that changed."""
-    origin, time = scope.origin(ACCOUNT, None), Micros(message.creation_time * 1000)
-    channel = family_of(message.topic)
+def balances(
+    message: WalletMessage, scope: AccountScope, receive_time: Micros, *, is_snapshot: bool = False
+) -> list[Event]:
+    """The whole account, then the coins that changed, of a snapshot all that it has."""
+    head: _Head = (
+        scope.origin(ACCOUNT, None),
+        Micros(message.creation_time * 1000),
+        receive_time,
+        None,
+        family_of(message.topic),
+        is_snapshot,
+    )
     events: list[Event] = []
     for row in message.data:
-        events.append(_whole(row, origin, channel, time, receive_time))
-        events += (_coin(coin, row.account_type, origin, channel, time, receive_time) for coin in row.coin)
+        events.append(_whole(row, head))
+        events += (_coin(coin, row.account_type, head) for coin in row.coin)
     return events
 
 
-def _whole(row: WalletRow, origin: Origin, channel: str, time: Micros, receive_time: Micros) -> Balance:
+def _whole(row: WalletRow, head: _Head) -> Balance:
     return Balance(
-        origin,
-        time,
-        receive_time,
-        None,
-        channel,
-        False,
+        *head,
         currency=None,
         account_type=row.account_type or None,
         total=row.total_wallet_balance or None,
@@ -120,16 +130,9 @@ def _whole(row: WalletRow, origin: Origin, channel: str, time: Micros, receive_t
     )
 
 
-def _coin(
-    coin: CoinRow, account_type: str | None, origin: Origin, channel: str, time: Micros, receive_time: Micros
-) -> Balance:
+def _coin(coin: CoinRow, account_type: str | None, head: _Head) -> Balance:
     return Balance(
-        origin,
-        time,
-        receive_time,
-        None,
-        channel,
-        False,
+        *head,
         currency=coin.coin,
         account_type=account_type or None,
         total=coin.wallet_balance or None,
@@ -152,7 +155,9 @@ def _coin(
     )
 
 
-def greeks(message: GreeksMessage, scope: AccountScope, receive_time: Micros) -> list[Event]:
+def greeks(
+    message: GreeksMessage, scope: AccountScope, receive_time: Micros, *, is_snapshot: bool = False
+) -> list[Event]:
     """One event per coin; raises `ValueError` for what is no number."""
     origin, time = scope.origin(ACCOUNT, None), Micros(message.creation_time * 1000)
     return [
@@ -162,7 +167,7 @@ def greeks(message: GreeksMessage, scope: AccountScope, receive_time: Micros) ->
             receive_time,
             None,
             family_of(message.topic),
-            False,
+            is_snapshot,
             row.base_coin,
             number(row.total_delta or ""),
             number(row.total_gamma or ""),

@@ -39,13 +39,17 @@ _DIRECTIONS = {0: None, 1: "rise", 2: "fall"}
 _NO_REASON = "EC_NoError"
 
 
-def orders(message: OrderMessage, scope: AccountScope, receive_time: Micros) -> list[Event]:
+def orders(
+    message: OrderMessage, scope: AccountScope, receive_time: Micros, *, is_snapshot: bool = False
+) -> list[Event]:
     """One event per order; raises `ValueError` for what cannot be read."""
     channel = family_of(message.topic)
-    return [_order(row, scope, channel, message.creation_time, receive_time) for row in message.data]
+    return [_order(row, scope, channel, message.creation_time, receive_time, is_snapshot) for row in message.data]
 
 
-def _order(row: OrderRow, scope: AccountScope, channel: str, sent: int, receive_time: Micros) -> Order:
+def _order(
+    row: OrderRow, scope: AccountScope, channel: str, sent: int, receive_time: Micros, is_snapshot: bool
+) -> Order:
     market = market_of(row.category)
     is_market_order = row.order_type == "Market"
     # A difference of two prices can be zero.
@@ -59,7 +63,7 @@ def _order(row: OrderRow, scope: AccountScope, channel: str, sent: int, receive_
         receive_time,
         None,
         channel,
-        False,
+        is_snapshot,
         order_id=row.order_id,
         status=_status(row),
         venue_status=row.order_status,

@@ -14,16 +14,24 @@ from typing import Any
 import attrs
 import msgspec
 
+from pipeline.exchanges.accounts import Login
 from pipeline.exchanges.bybit import wire
-from pipeline.exchanges.bybit.errors import error_of, is_passing
+from pipeline.exchanges.bybit.errors import REPEATED_LOGIN, error_of, is_passing, login_error
+from pipeline.exchanges.bybit.signing import signature
 from pipeline.exchanges.ledger import SUBSCRIBE, UNSUBSCRIBE, Request
 from pipeline.exchanges.session import SubscribingSession
 from pipeline.model.errors import HeartbeatLost
 
+LOGIN_AHEAD = 10_000
+"""Milliseconds by which a login expires after it was signed: for a slow way there, and clocks that are not quite right.
+
+The venue demands no upper bound, but whoever reads the signature could use it for so long.
+"""
+
 
 @attrs.define(eq=False)
 class BybitSession(SubscribingSession):
-    """A `VenueSession` for a public endpoint: no socket, no clock, never reused.
+    """A `VenueSession` for any endpoint: no socket, no clock, never reused.
 
     The venue drops connections without saying so. A connection on which neither data nor pong came during two
     pings and the time for a pong (50 s by default) is given up with `HeartbeatLost`. A single lost pong is no
@@ -73,17 +81,18 @@ class BybitSession(SubscribingSession):
         if not self._started:
             return inf
         now = max(self._now, self._heard)
-        return min(self._ping_at, self._heard + self.silence_limit, self._ledger.next_deadline(now))
+        return min(self._ping_at, self._heard + self.silence_limit, self._login_by, self._ledger.next_deadline(now))
 
     def on_deadline(self, now: float) -> None:
         """Ping, and send what the request budget now allows.
 
-        Raises `HeartbeatLost` on a silent connection and `DeadlineMissed` for a request without an answer.
+        Raises `HeartbeatLost` on a silent connection and `DeadlineMissed` for a request or login without an answer.
         """
         if now >= self._heard + self.silence_limit:
             raise HeartbeatLost(
                 f"bybit {self.endpoint}: neither data nor pong for {now - self._heard:g} s, {self._pings} pings sent"
             )
+        self._check_login(now)
         self._ledger.on_deadline(now)
         if now >= self._ping_at:
             self._pings += 1
@@ -94,8 +103,16 @@ class BybitSession(SubscribingSession):
     def _request(self, request: Request) -> str:
         return _text({"req_id": request.id, "op": request.op, "args": list(request.waiting)})
 
+    def _login_request(self, login: Login, now: float) -> str:
+        keys, expires = login.credentials, login.micros(now) // 1000 + LOGIN_AHEAD
+        identifier = "reqId" if self.endpoint == "trade" else "req_id"
+        proof = signature(keys.api_secret, f"GET/realtime{expires}")
+        return _text({identifier: "login", "op": "auth", "args": [keys.api_key, expires, proof]})
+
     def _answer(self, plain: dict[str, Any], now: float) -> bool:
         """Whether the message was of a known form and the answer to something."""
+        if plain.get("op") == "auth" or plain.get("type") == "AUTH_RESP":
+            return self._login_answer(plain, now)
         if plain.get("type") == "COMMAND_RESP":
             return self._command_answer(plain, now)
         if wire.is_pong(plain):
@@ -104,12 +121,25 @@ class BybitSession(SubscribingSession):
         if isinstance(op, str) and op in {SUBSCRIBE, UNSUBSCRIBE}:
             request = self._request_of(plain, op)
             return request is not None and self._settle(request, plain, now)
+        if self._awaits_login and (plain.get("success") is False or (type(code) is int and code)):
+            return self._login_answer(plain, now)  # nothing else has been asked yet
         if type(code) is int and code:
             raise error_of(code, f"{self.endpoint}: {plain.get('retMsg', '')}")
         if plain.get("success") is False:
             request = self._request_of(plain, None)
             return request is not None and self._settle(request, plain, now)
         return False
+
+    def _login_answer(self, plain: dict[str, Any], now: float) -> bool:
+        """The trade server answers with a code, the private one with a text."""
+        code = plain.get("retCode")
+        code = code if type(code) is int else None
+        if plain.get("success") is True or code in {0, REPEATED_LOGIN}:
+            self._login_granted(now)
+            return self.login is not None
+        if self.login is None and code is None:
+            return False
+        raise login_error(code, f"{self.endpoint}: {plain.get('retMsg') or plain.get('ret_msg') or 'no reason given'}")
 
     def _request_of(self, plain: dict[str, Any], op: str | None) -> Request | None:
         """The request an answer belongs to: by its identifier, or the oldest where the server echoed none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from math import inf
 
 from pipeline.book.continuity import SequenceRule
@@ -11,7 +10,9 @@ from pipeline.exchanges.accounts import Accounts, Login
 from pipeline.exchanges.bybit import instruments as catalogue_of
 from pipeline.exchanges.bybit.accounts import VENUE
 from pipeline.exchanges.bybit.normalizer import BybitNormalizer
+from pipeline.exchanges.bybit.private_side import BybitAccounts
 from pipeline.exchanges.bybit.session import BybitSession
+from pipeline.exchanges.bybit.suggestions import unknown
 from pipeline.exchanges.bybit.topics import (
     BOOK_DEPTHS,
     CHANNELS,
@@ -37,9 +38,16 @@ from pipeline.model.rate import Rate
 
 ENVIRONMENTS: Mapping[str, Hosts] = {
     "mainnet": Hosts("wss://stream.bybit.com", "https://api.bybit.com"),
+    # The same under the venue's other name, for networks that do not let the first one through.
+    "bytick": Hosts("wss://stream.bytick.com", "https://api.bytick.com"),
     "testnet": Hosts("wss://stream-testnet.bybit.com", "https://api-testnet.bybit.com"),
-    # Paper trading runs on mainnet data; its own hosts serve private streams and orders only.
-    "demo": Hosts("wss://stream.bybit.com", "https://api.bybit.com"),
+    # Paper trading runs on mainnet data; its own hosts serve private streams and signed requests only.
+    "demo": Hosts(
+        "wss://stream.bybit.com",
+        "https://api.bybit.com",
+        private_websocket="wss://stream-demo.bybit.com",
+        private_rest="https://api-demo.bybit.com",
+    ),
     "turkey": Hosts("wss://stream.bybit.tr", "https://api.bybit.tr"),
     "turkey-legacy": Hosts("wss://stream.bybit-tr.com", "https://api.bybit.tr"),
     "kazakhstan": Hosts("wss://stream.bybit.kz", "https://api.bybit.kz"),
@@ -59,7 +67,10 @@ PATHS: Mapping[str, str] = {
 }
 
 IDLE_CUT_OFF = 600.0
-"""Seconds after which the venue closes a connection without traffic."""
+"""Seconds after which the venue closes a connection without traffic, unless it was told another time."""
+SHORTEST_IDLE = 30.0
+WITH_LOGIN = frozenset({"private", "trade"})
+"""Endpoints that take a login, and the idle time as a parameter."""
 
 _MOST_TOPICS = 2_000
 """Topics per connection: the venue's limit for options, and ours elsewhere, where its limit is on characters."""
@@ -69,11 +80,18 @@ _BOOKS = 100
 """Ours: a level-50 book brings up to 50 messages a second."""
 
 
-def _limits(market: str) -> EndpointLimits:
+_PER_REQUEST = {
+    "spot": 10,
+    # All markets together and one of them must not be asked for in one request, and answers name no topics.
+    "private": 1,
+}
+
+
+def _limits(endpoint: str) -> EndpointLimits:
     return EndpointLimits(
         topics_per_connection=_MOST_TOPICS,
         topic_bytes_per_connection=_MOST_CHARACTERS,
-        topics_per_request=10 if market == "spot" else 200,
+        topics_per_request=_PER_REQUEST.get(endpoint, 200),
         bytes_per_request=_MOST_CHARACTERS,
         requests=Rate(20, 1.0),  # the venue names no limit
         books_per_connection=_BOOKS,
@@ -105,14 +123,19 @@ class Bybit:
             for field in ("pong_within", "acknowledge_within")
             if not 0 < getattr(times, field) < inf
         ]
+        idle = times.max_active_time
+        if idle is not None and not (SHORTEST_IDLE <= idle <= IDLE_CUT_OFF and idle.is_integer()):
+            problems.append(("max_active_time", f"must be whole seconds from {SHORTEST_IDLE:g} to {IDLE_CUT_OFF:g}"))
+        elif idle is not None and not times.ping_every < idle:
+            problems.append(("max_active_time", f"must be above ping_every, which is {times.ping_every:g} s"))
         return problems
 
     def problems(self, spec: ChannelSpec) -> list[tuple[str, str]]:
         """What is wrong with a wanted channel, as (field, why)."""
         if spec.market not in MARKETS:
-            return [("market", _unknown("market", spec.market, MARKETS))]
+            return [("market", unknown("market", spec.market, MARKETS))]
         if spec.channel not in CHANNELS:
-            return [("channel", _unknown("channel", spec.channel, CHANNELS))]
+            return [("channel", unknown("channel", spec.channel, CHANNELS))]
         found = []
         if spec.channel not in offered(spec.market):
             found.append(("channel", _not_offered(spec)))
@@ -153,11 +176,12 @@ class Bybit:
             by_topic[topic] = Subscription(topic, spec.channel, channel, spec.market, symbol, spec.market, silence)
         return list(by_topic.values())
 
-    accounts: Accounts | None = None
+    accounts: Accounts | None = BybitAccounts()
 
     def path(self, endpoint: str, times: SessionTimes) -> str:
         """URL path of an endpoint; raises `KeyError` for an unknown one."""
-        return PATHS[endpoint]
+        path, idle = PATHS[endpoint], times.max_active_time
+        return path if idle is None or endpoint not in WITH_LOGIN else f"{path}?max_active_time={idle:.0f}s"
 
     def limits(self, endpoint: str) -> EndpointLimits:
         """What one connection to the endpoint may carry."""
@@ -241,13 +265,6 @@ def _group(spec: ChannelSpec, instrument: Instrument) -> str | None:
     if spec.channel in POOL_CHANNELS:
         return "inverse" if spec.market == "inverse" else instrument.settle or "USDT"
     return None
-
-
-def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    if close:
-        return f'unknown {what} "{name}"; did you mean "{close[0]}"?'
-    return f'unknown {what} "{name}"; bybit has {", ".join(known)}'
 
 
 def _not_offered(spec: ChannelSpec) -> str:
