@@ -224,7 +224,7 @@ class SimulatedAccount:
     @property
     def name(self) -> str:
         """What the control interface calls it."""
-        return self.settings.name
+        return self.settings.name or self.settings.key
 
     def place(
         self,

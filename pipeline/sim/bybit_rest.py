@@ -1,16 +1,19 @@
-"""Bybit's public REST endpoints: server time, instruments with paging, order book."""
+"""Bybit's public REST endpoints: server time, instruments with paging, order books, price limits."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import quote, unquote
 
+from pipeline.sim.bybit_conditions import WHOLE, full_update_id, price_limits
 from pipeline.sim.floor import Floor
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
-from pipeline.sim.market import View
+from pipeline.sim.market import Engine, View
 
 MARKETS = ("spot", "linear", "inverse", "option")
+WITH_LIMITS = ("spot", "linear", "inverse")
+"""Categories with price limits and full books."""
 LAUNCH_MS = "1585526400000"
 
 
@@ -26,6 +29,14 @@ def answer(floor: Floor, request: Request) -> Response | None:
             return _instruments(floor, request.query)
         case "/v5/market/orderbook":
             return _book(floor, request.query)
+        case "/v5/market/full_orderbook":
+            return _full_book(floor, request.query)
+        case "/v5/market/price-limit":
+            return _price_limit(floor, request.query)
+        case "/v5/spread/instrument":
+            return _spreads(floor, request.query)
+        case "/v5/spread/orderbook":
+            return _book(floor, {**request.query, "category": "spread"})
     return None
 
 
@@ -59,7 +70,21 @@ def _instruments(floor: Floor, query: dict[str, str]) -> Response:
     rows = [row for row in rows if all(not value or row[field] == value for field, value in wanted.items())]
     if category == "spot":
         return _envelope(floor, {"category": category, "list": rows})
-    limit = _whole(query.get("limit", "500"), 1, 1000)
+    return _listed(floor, {"category": category}, rows, query, standard=500, most=1000)
+
+
+def _spreads(floor: Floor, query: dict[str, str]) -> Response:
+    wanted = {"symbol": query.get("symbol"), "baseCoin": query.get("baseCoin")}
+    rows = [_spread_row(each) for each in floor.market.of("spread")]
+    rows = [row for row in rows if all(not value or row[field] == value for field, value in wanted.items())]
+    return _listed(floor, {}, rows, query, standard=200, most=500)
+
+
+def _listed(
+    floor: Floor, head: dict[str, str], rows: list[dict[str, Any]], query: dict[str, str], *, standard: int, most: int
+) -> Response:
+    """One page of instruments."""
+    limit = _whole(query.get("limit", str(standard)), 1, most)
     if limit is None:
         return _error(floor, "Limit is invalid")
     start = 0
@@ -71,7 +96,7 @@ def _instruments(floor: Floor, query: dict[str, str]) -> Response:
     page = rows[start : start + limit]
     more = start + limit < len(rows)
     token = quote(f"first={page[0]['symbol']}&last={page[-1]['symbol']}", safe="") if more else ""
-    return _envelope(floor, {"category": category, "list": page, "nextPageCursor": token})
+    return _envelope(floor, {**head, "list": page, "nextPageCursor": token})
 
 
 def _row(number: int, listing: Listing) -> dict[str, Any]:
@@ -152,26 +177,71 @@ def _contract_row(listing: Listing) -> dict[str, Any]:
     }
 
 
+def _spread_row(listing: Listing) -> dict[str, Any]:
+    """The legs are named by the symbol: a contract, and a spot pair with a slash."""
+    contract, _, spot = listing.symbol.partition("_")
+    return {
+        "symbol": listing.symbol,
+        "contractType": "FundingRateArb",
+        "status": "Trading",
+        "baseCoin": listing.base,
+        "quoteCoin": listing.quote,
+        "settleCoin": listing.settle,
+        "tickSize": f"{listing.tick:f}",
+        "minPrice": "-1999.9998",
+        "maxPrice": "1999.9998",
+        "lotSize": f"{listing.lot:f}",
+        "minSize": f"{listing.lot:f}",
+        "maxSize": "50000",
+        "launchTime": LAUNCH_MS,
+        "deliveryTime": "0",
+        "legs": [
+            {"symbol": contract, "contractType": "LinearPerpetual"},
+            {"symbol": spot.replace("/", ""), "contractType": "Spot"},
+        ],
+    }
+
+
+def _price_limit(floor: Floor, query: dict[str, str]) -> Response:
+    category = query.get("category", "linear")
+    listing = floor.market.find(category, query.get("symbol", ""))
+    if listing is None or category not in WITH_LIMITS:
+        return _error(floor, "Symbol Invalid" if category in WITH_LIMITS else "Category is invalid")
+    return _envelope(floor, {**price_limits(floor.market.engine(listing)), "ts": str(floor.clock.now_ms())})
+
+
+def _full_book(floor: Floor, query: dict[str, str]) -> Response:
+    category = query.get("category", "")
+    listing = floor.market.find(category, query.get("symbol", ""))
+    if listing is None or category not in WITH_LIMITS:
+        return _error(floor, "Symbol Invalid" if category in WITH_LIMITS else "Category is invalid")
+    engine = floor.market.engine(listing)
+    return _envelope(floor, _book_of(floor, engine, WHOLE, full_update_id(engine)))
+
+
+def _book_of(floor: Floor, engine: Engine, depth: int, update_id: int) -> dict[str, Any]:
+    view = View(depth)
+    view.advance(engine)
+    now_ms = floor.clock.now_ms()
+    return {
+        "s": engine.listing.symbol,
+        "a": [[engine.price(price), engine.size(lots)] for price, lots in view.asks.items()],
+        "b": [[engine.price(price), engine.size(lots)] for price, lots in view.bids.items()],
+        "ts": now_ms,
+        "u": update_id,
+        "seq": engine.sequence,
+        "cts": now_ms - 2,
+    }
+
+
 def _book(floor: Floor, query: dict[str, str]) -> Response:
     category = query.get("category", "")
     listing = floor.market.find(category, query.get("symbol", ""))
     if listing is None:
         return _error(floor, "Symbol Invalid" if category in MARKETS else "Category is invalid")
     standard = {"spot": 1, "option": 1}.get(category, 25)
-    limit = _whole(query.get("limit", str(standard)), 1, 25 if category == "option" else 1000)
+    limit = _whole(query.get("limit", str(standard)), 1, 25 if category in ("option", "spread") else 1000)
     if limit is None:
         return _error(floor, "Limit is invalid")
     engine = floor.market.engine(listing)
-    view = View(limit)
-    view.advance(engine)
-    now_ms = floor.clock.now_ms()
-    result = {
-        "s": listing.symbol,
-        "a": [[engine.price(price), engine.size(lots)] for price, lots in view.asks.items()],
-        "b": [[engine.price(price), engine.size(lots)] for price, lots in view.bids.items()],
-        "ts": now_ms,
-        "u": engine.steps,
-        "seq": engine.sequence,
-        "cts": now_ms - 2,
-    }
-    return _envelope(floor, result)
+    return _envelope(floor, _book_of(floor, engine, limit, engine.steps))

@@ -156,11 +156,11 @@ class TradeTopic:
                 "v": engine.size(lots),
                 "p": engine.price(fill.price),
                 "i": trade_id(listing, number),
-                "BT": False,
-                "RPI": False,
                 "seq": engine.sequence,
             }
-            if listing.market in ("linear", "inverse"):
+            if listing.market != "spread":
+                line |= {"BT": False, "RPI": False}
+            if listing.market not in ("spot", "option"):
                 line["L"] = fill.tick_direction
             if listing.market == "option":
                 line |= {"mP": engine.price(engine.mark), "iP": engine.price(engine.index)}
@@ -199,7 +199,7 @@ class TickerTopic:
         changed = {key: value for key, value in self._told.items() if before.get(key) != value}
         if not changed:
             return []
-        if engine.listing.market in ("spot", "option"):
+        if engine.listing.market in ("spot", "option", "spread"):
             return [self._message("snapshot", self._told, now_ms)]
         return [self._message("delta", {"symbol": engine.listing.symbol, **changed}, now_ms)]
 
@@ -208,12 +208,12 @@ class TickerTopic:
         return []
 
     def _look(self, engine: Engine, now_ms: int) -> None:
-        look = {"spot": spot_ticker, "option": option_ticker}.get(engine.listing.market, contract_ticker)
-        self._told, self._sequence = look(engine, now_ms), engine.sequence
+        self._told = TICKERS.get(engine.listing.market, contract_ticker)(engine, now_ms)
+        self._sequence = engine.sequence
 
     def _message(self, kind: str, data: dict[str, str], now_ms: int) -> bytes:
         message: dict[str, Any] = {"topic": self.topic, "type": kind, "data": data, "ts": now_ms}
-        if self.engines[0].listing.market == "option":
+        if self.engines[0].listing.market in ("option", "spread"):
             return _encode(_with_id(message, self.engines[0].listing, self._sequence))
         return _encode({**message, "cs": self._sequence})
 
@@ -326,6 +326,24 @@ def option_ticker(engine: Engine, now_ms: int) -> dict[str, str]:
         "predictedDeliveryPrice": "0",
         "change24h": change,
     }
+
+
+def spread_ticker(engine: Engine, now_ms: int) -> dict[str, str]:
+    """All fields of a spread's ticker."""
+    day = _day(engine)
+    del day["change"], day["turnover24h"]
+    return {
+        **day,
+        "prevPrice24h": engine.price(engine.open_24h),
+        "bidPrice": engine.price(engine.bids.best),
+        "bidSize": engine.size(engine.bids.lots[engine.bids.best]),
+        "askPrice": engine.price(engine.asks.best),
+        "askSize": engine.size(engine.asks.lots[engine.asks.best]),
+    }
+
+
+TICKERS = {"spot": spot_ticker, "option": option_ticker, "spread": spread_ticker}
+"""The forms that differ from a contract's, by market."""
 
 
 @attrs.define(eq=False)

@@ -37,8 +37,10 @@ class Response:
 
     body: bytes
     status: int = 200
+    headers: Mapping[str, str] = attrs.Factory(dict)
+    """Beside those of the body."""
 
     @classmethod
-    def json(cls, value: Any, status: int = 200) -> Response:
+    def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         """Compact JSON."""
-        return cls(msgspec.json.encode(value), status)
+        return cls(msgspec.json.encode(value), status, headers or {})

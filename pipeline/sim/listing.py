@@ -13,7 +13,7 @@ class Listing:
     """One instrument. Prices are multiples of `tick`, sizes multiples of `lot`: both keep their decimal scale."""
 
     market: str
-    """Bybit: spot, linear, inverse, option. OKX: SPOT, SWAP, FUTURES, OPTION."""
+    """Bybit: spot, linear, inverse, option, spread. OKX: SPOT, SWAP, FUTURES, OPTION."""
     symbol: str
     base: str
     quote: str
@@ -82,7 +82,7 @@ def _bybit_options(base: str, price: str) -> list[Listing]:
 
 
 def bybit_defaults() -> tuple[Listing, ...]:
-    """Every market: perpetuals, dated contracts and options of three coins."""
+    """Every market: perpetuals, dated contracts and options of three coins, and a spread."""
     found: list[Listing] = []
     for base, price, tick, lot in COINS:
         found += [
@@ -99,6 +99,9 @@ def bybit_defaults() -> tuple[Listing, ...]:
         Listing("linear", "BTCUSDT-26MAR27", "BTC", "USDT", "USDT", half, milli, start, expiry_ms=EXPIRY_MS),
         Listing(
             "inverse", "BTCUSDH27", "BTC", "USD", "BTC", half, Decimal(1), start, inverse=True, expiry_ms=EXPIRY_MS
+        ),
+        Listing(
+            "spread", "SOLUSDT_SOL/USDT", "SOL", "USDT", "USDT", Decimal("0.0001"), Decimal("0.1"), Decimal("21.0000")
         ),
     ]
     return tuple(found)

@@ -92,6 +92,7 @@ async def _read_request(stream: trio.abc.Stream, http: h11.Connection) -> Reques
 
 async def _respond(stream: trio.abc.Stream, http: h11.Connection, response: Response) -> None:
     headers = [("content-type", "application/json"), ("content-length", str(len(response.body)))]
+    headers += response.headers.items()
     reason = _PHRASES.get(response.status, "Unknown")
     head = http.send(h11.Response(status_code=response.status, headers=headers, reason=reason))
     await stream.send_all(head + http.send(h11.Data(data=response.body)) + http.send(h11.EndOfMessage()))

@@ -33,8 +33,8 @@ class Account:
     """Unused with a public key."""
     passphrase: str = attrs.field(default="", repr=False)
     """OKX only."""
-    name: str = attrs.field(default=attrs.Factory(lambda self: self.key, takes_self=True))
-    """What the control interface calls it."""
+    name: str = ""
+    """What the control interface calls it; by default as its key."""
     public_key: str | None = None
     """PEM: signatures are RSA's instead of an HMAC (Bybit only)."""
     permissions: frozenset[str] | None = None

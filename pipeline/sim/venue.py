@@ -218,10 +218,11 @@ def default_limits(name: str) -> Limits:
 def _open_accounts(venue: str, accounts: Iterable[Account], floor: Floor) -> dict[str, SimulatedAccount]:
     opened: dict[str, SimulatedAccount] = {}
     identify = uuids if venue == "bybit" else digits
-    for index, account in enumerate(accounts):
-        if account.name in opened or any(each.settings.key == account.key for each in opened.values()):
+    for index, settings in enumerate(accounts):
+        account = SimulatedAccount(settings, index, floor.market, floor.clock, identify)
+        if account.name in opened or any(each.settings.key == settings.key for each in opened.values()):
             raise ValueError(f"account {account.name}: two accounts have its name or its key")
-        opened[account.name] = SimulatedAccount(account, index, floor.market, floor.clock, identify)
+        opened[account.name] = account
     return opened
 
 
