@@ -152,7 +152,7 @@ class BybitAccountReader:
         return sorted(events, key=lambda event: event.exchange_time or 0)
 
     def _fill_listings(self) -> list[Listing]:
-        """Fills of options must be asked for coin by coin."""
+        """Fills of options must be asked for coin by coin; the catalogue knows those of today."""
         markets = [Listing(market, f"{_FILLS}{market}") for market in ("spot", "linear", "inverse")]
         listed = {each.base for (market, _), each in self.catalogue.items() if market == "option" and each.base}
         bases = (*OPTION_BASES, *sorted(listed.difference(OPTION_BASES)))

@@ -55,6 +55,6 @@ def read_answer(what: str, body: bytes) -> Answer:
     if type(code) is not int:
         raise BadMessage(f"{VENUE} {what}: not an answer of the venue: retCode is missing")
     if code:
-        raise error_of(code, f"{what}: {plain.get('retMsg', '')}")
+        raise error_of(code, str(plain.get("retMsg", "")), what)
     result, time = plain.get("result"), plain.get("time")
     return Answer(what, result if isinstance(result, dict) else {}, time if type(time) is int else None)

@@ -24,24 +24,34 @@ REPEATED_LOGIN = 20001
 _PARAMETERS, _KEY = 10001, 10003
 _TIMES = frozenset({-1, 10002})
 """A request that was signed too long ago, or by a clock that runs ahead."""
+# How the venue says that an account of this kind lacks a category, which this program never misspells.
 _OF_ACCOUNTS = re.compile(r"account ?type|category", re.IGNORECASE)
 
 _PASSING_TEXTS = ("too many visits", "too frequent", "server error", "timeout", "timed out", "restarting")
 _NOT_YET = "needs auth first"
 
 
+class Unlisted(Refused):
+    """A parameter is wrong: what it names does not exist."""
+
+
 class Unavailable(Refused):
     """This account cannot have what was asked for, and so has nothing of it."""
 
 
-def error_of(code: int, text: str) -> SessionError:
-    """The error for a `retCode` other than 0; unknown codes of the general range (10xxx) may pass."""
+def error_of(code: int, text: str, what: str = "") -> SessionError:
+    """The error for a `retCode` other than 0; unknown codes of the general range (10xxx) may pass.
+
+    `text` is the venue's own, `what` names what was asked for.
+    """
     kind: type[SessionError] = Refused
     if code in RETRY or (code not in REFUSE and 10000 <= code < 11000):
         kind = Retryable
     elif code in UNAVAILABLE or (code == _PARAMETERS and _OF_ACCOUNTS.search(text)):
         kind = Unavailable
-    return kind(_text(code, text))
+    elif code == _PARAMETERS:
+        kind = Unlisted
+    return kind(_text(code, text) + (f" ({what})" if what else ""))
 
 
 def login_error(code: int | None, text: str) -> SessionError:

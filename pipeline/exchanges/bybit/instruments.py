@@ -10,7 +10,8 @@ import msgspec
 
 from pipeline.exchanges.bybit import wire
 from pipeline.exchanges.bybit.accounts import VENUE
-from pipeline.exchanges.bybit.errors import error_of
+from pipeline.exchanges.bybit.answers import read_answer
+from pipeline.exchanges.bybit.errors import Unlisted
 from pipeline.exchanges.bybit.topics import MARKETS
 from pipeline.exchanges.symbols import cross_symbol
 from pipeline.exchanges.venue import RestPage
@@ -19,7 +20,9 @@ from pipeline.model.errors import BadMessage
 from pipeline.model.events import BASE, QUOTE, Instrument, Micros, Origin
 
 OPTION_BASES = ("BTC", "ETH", "SOL")
-"""The option listing must be asked for coin by coin, and no endpoint names the coins."""
+"""Coins that are known to have options: their listing must be asked for coin by coin, and no endpoint names the coins."""
+LIKELY_OPTION_BASES = ("XRP", "DOGE", "MNT", "BNB", "HYPE")
+"""Coins that are asked for as well, and may have none."""
 CONNECTION = "bybit.rest"
 
 _PATH = "/v5/market/instruments-info"
@@ -63,8 +66,8 @@ class Listing(msgspec.Struct, rename="camel"):
     next_page_cursor: str | None = None
 
 
-class Answer(msgspec.Struct, rename="camel"):
-    """The whole body of a successful answer."""
+class Result(msgspec.Struct):
+    """As much of an answer as paths in texts of errors shall name."""
 
     result: Listing
 
@@ -80,14 +83,19 @@ def first_pages(market: str) -> list[RestPage]:
     if market == "spot":
         return [RestPage(base)]
     if market == "option":
-        return [RestPage(f"{base}&baseCoin={coin}&limit=1000") for coin in OPTION_BASES]
+        return [RestPage(f"{base}&baseCoin={coin}&limit=1000") for coin in (*OPTION_BASES, *LIKELY_OPTION_BASES)]
     pages = [RestPage(f"{base}&limit=1000")]
     return [*pages, RestPage(f"{base}&status=PreLaunch&limit=1000")] if market == "linear" else pages
 
 
 def parse_page(market: str, page: RestPage, body: bytes, receive_time: int) -> tuple[list[Instrument], RestPage | None]:
     """One page's instruments of this market, and the next page; raises as `Venue.parse_instruments` says."""
-    listing = _listing(body)
+    try:
+        listing = _listing(body)
+    except Unlisted:
+        if any(f"baseCoin={coin}&" in page.path for coin in LIKELY_OPTION_BASES):
+            return [], None
+        raise
     instruments = [
         _instrument(row, market, receive_time) for row in listing.rows if _market(row, market) in {None, market}
     ]
@@ -109,13 +117,9 @@ def read_saved(body: bytes, receive_time: int) -> list[Instrument]:
 
 
 def _listing(body: bytes) -> Listing:
+    answer = read_answer("instruments", body)
     try:
-        plain = wire.decode_plain(body)
-        if not isinstance(plain, dict) or type(plain.get("retCode")) is not int:
-            raise ValueError("not an answer of the venue: retCode is missing")
-        if plain["retCode"]:
-            raise error_of(plain["retCode"], str(plain.get("retMsg", "")))
-        return wire.loosely(plain, Answer).result
+        return wire.loosely({"result": answer.result}, Result).result
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadMessage(f"{VENUE} instruments: {error}") from error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.exchanges.bybit.instruments import LIKELY_OPTION_BASES, OPTION_BASES
 from pipeline.exchanges.bybit.venue import Bybit
 from pipeline.exchanges.venue import RestPage
 from pipeline.model.errors import BadMessage, Refused, Retryable
@@ -201,11 +202,19 @@ def test_first_pages() -> None:
         f"{path}linear&limit=1000",
         f"{path}linear&status=PreLaunch&limit=1000",
         f"{path}inverse&limit=1000",
-        f"{path}option&baseCoin=BTC&limit=1000",
-        f"{path}option&baseCoin=ETH&limit=1000",
-        f"{path}option&baseCoin=SOL&limit=1000",
+        *(f"{path}option&baseCoin={coin}&limit=1000" for coin in (*OPTION_BASES, *LIKELY_OPTION_BASES)),
         "/v5/spread/instrument?limit=500",
     ]
+
+
+def test_a_coin_that_may_have_no_options_has_none_where_the_venue_does_not_know_it() -> None:
+    unknown = json.dumps({"retCode": 10001, "retMsg": "params error: baseCoin", "result": {}}).encode()
+    banned = json.dumps({"retCode": 10024, "retMsg": "compliance", "result": {}}).encode()
+    pages = VENUE.instrument_pages("option")
+    assert VENUE.parse_instruments("option", pages[-1], unknown, RECEIVED) == ([], None)
+    for page, text in ((pages[0], unknown), (pages[-1], banned)):
+        with pytest.raises(Refused):
+            VENUE.parse_instruments("option", page, text, RECEIVED)
 
 
 def test_paging_replaces_the_cursor_and_encodes_it_once() -> None:
