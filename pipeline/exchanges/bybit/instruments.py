@@ -20,7 +20,7 @@ from pipeline.model.errors import BadMessage
 from pipeline.model.events import BASE, QUOTE, Instrument, Micros, Origin
 
 OPTION_BASES = ("BTC", "ETH", "SOL")
-"""Coins that are known to have options: their listing must be asked for coin by coin, and no endpoint names the coins."""
+"""Coins known to have options: the listing must be asked for coin by coin, and no endpoint names the coins."""
 LIKELY_OPTION_BASES = ("XRP", "DOGE", "MNT", "BNB", "HYPE")
 """Coins that are asked for as well, and may have none."""
 CONNECTION = "bybit.rest"

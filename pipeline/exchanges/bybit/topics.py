@@ -52,6 +52,8 @@ CHANNELS = (
     "price_limit",
     *POOL_CHANNELS,
     "system_status",
+    "rfq_trade",
+    "earn",
 )
 
 INTERVALS: Mapping[str, str] = {
@@ -82,9 +84,20 @@ def venue_interval(interval: str) -> str | None:
     return next((venue for venue, ours in INTERVALS.items() if ours == interval), None)
 
 
+WITHOUT_INSTRUMENT: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "system_status": ("status", ("system.status",)),
+    "rfq_trade": ("rfq", ("rfq.open.public.trades",)),
+    "earn": (
+        "fp",
+        tuple(f"earn.{each}.offers" for each in ("dualassets", "smartleverage", "doublewin", "discountbuy")),
+    ),
+}
+"""Our channels that are the same in every market, with their endpoint and their topics."""
+
+
 def offered(market: str) -> tuple[str, ...]:
     """Our channels that a market has."""
-    wanted = {"trade", "book", "system_status", *TICKER_CHANNELS[market], *_OTHER_CHANNELS[market]}
+    wanted = {"trade", "book", *WITHOUT_INSTRUMENT, *TICKER_CHANNELS[market], *_OTHER_CHANNELS[market]}
     return tuple(channel for channel in CHANNELS if channel in wanted)
 
 

@@ -20,6 +20,7 @@ from pipeline.exchanges.bybit.topics import (
     MARKETS,
     MAX_SILENCE,
     POOL_CHANNELS,
+    WITHOUT_INSTRUMENT,
     offered,
     venue_interval,
 )
@@ -152,8 +153,8 @@ class Bybit:
         return found
 
     def catalogue_markets(self, spec: ChannelSpec) -> Sequence[str]:
-        """Every channel is subscribed instrument by instrument or by what these have in common, but for the status."""
-        return () if spec.channel == "system_status" else (spec.market,)
+        """Every channel is subscribed instrument by instrument or by what these have in common, but for a few."""
+        return () if spec.channel in WITHOUT_INSTRUMENT else (spec.market,)
 
     def subscriptions(self, spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
         """The topics of a channel for these instruments.
@@ -161,13 +162,15 @@ class Bybit:
         The channels of prices, rates and open interest are parts of the one topic `tickers`: equal topics wanted
         by several channels are one subscription, which brings all of its events. Option trades come by base
         coin, and funds and their alerts by pool, so a subscription brings those of every instrument in it. The
-        status of the venue is the same in every market.
+        status of the venue, trades by quote and offers to savers are the same in every market.
         """
-        channel, silence = _venue_channel(spec), spec.max_silence
+        silence = spec.max_silence
         if silence is None:
             silence = MAX_SILENCE.get(spec.channel, inf)
-        if spec.channel == "system_status":
-            return [Subscription(channel, spec.channel, channel, spec.market, None, "status", silence)]
+        if spec.channel in WITHOUT_INSTRUMENT:
+            endpoint, topics = WITHOUT_INSTRUMENT[spec.channel]
+            return [Subscription(each, spec.channel, each, spec.market, None, endpoint, silence) for each in topics]
+        channel = _venue_channel(spec)
         by_topic: dict[str, Subscription] = {}
         for instrument in instruments:
             group = _group(spec, instrument)
@@ -252,8 +255,6 @@ def _venue_channel(spec: ChannelSpec) -> str:
             return "allLiquidation"
         case "price_limit":
             return "priceLimit"
-        case "system_status":
-            return "system.status"
         case channel:
             return POOL_CHANNELS.get(channel, "tickers")
 
