@@ -66,6 +66,8 @@ class AccountMemory:
     """
 
     settings: ReconcileSettings
+    repeated_fills: int = attrs.field(default=0, init=False)
+    """Fills that the stream brought after they were published."""
     superseded: int = attrs.field(default=0, init=False)
     """Live events not published because a query had told a later state already."""
     _fills: FillMemory = attrs.field(init=False)
@@ -93,7 +95,10 @@ class AccountMemory:
     def admit(self, event: Event) -> list[Event]:
         """What to publish for an event of the stream, in order."""
         if isinstance(event, Fill):
-            return [event] if self._fills.is_new(event) else []
+            if self._fills.is_new(event):
+                return [event]
+            self.repeated_fills += 1
+            return []
         if isinstance(event, SnapshotEnd):
             return self._complete_snapshot(event)
         key = key_of(event)

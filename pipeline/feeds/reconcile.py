@@ -61,8 +61,8 @@ class Reconciler:
     """The venue's time, in microseconds."""
     add: Callable[[Errand], None]
     """Queues what an answer makes necessary."""
-    finished: Round | None = attrs.field(default=None, init=False)
-    """The last round that came to its end."""
+    over: Callable[[Round], None]
+    """Told of a round that came to its end."""
     _current: Round | None = attrs.field(default=None, init=False)
     _rounds: int = attrs.field(default=0, init=False)
 
@@ -113,11 +113,11 @@ class Reconciler:
 
         def done(answer: _Answer) -> None:
             take(answer, round_)
-            self._over(round_)
+            self._settled(round_)
 
         def refused(reason: str) -> None:
             round_.refused.append(f"{what}: {reason}")
-            self._over(round_)
+            self._settled(round_)
 
         return Errand(what, partial(self._steps, make), done, refused)
 
@@ -153,11 +153,12 @@ class Reconciler:
             if self.publish(event):
                 round_.published[event.KIND] += 1
 
-    def _over(self, round_: Round) -> None:
+    def _settled(self, round_: Round) -> None:
         round_.outstanding -= 1
         if not round_.outstanding:
             self._finish(round_)
 
     def _finish(self, round_: Round) -> None:
         self._publish(self.memory.flats(Micros(self.clock()), self.connection), round_)
-        self._current, self.finished = None, round_
+        self._current = None
+        self.over(round_)
