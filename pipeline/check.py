@@ -19,7 +19,7 @@ from pipeline.avro.codec import Schemas
 from pipeline.config import Config
 from pipeline.exchanges import VENUES
 from pipeline.exchanges.venue import Catalogue, Venue
-from pipeline.feeds.intake import read_catalogue, rest_client, tls_context
+from pipeline.feeds.intake import open_rest, read_catalogue, tls_context
 from pipeline.feeds.link import connection_limits
 from pipeline.feeds.plan import VenuePlan, catalogue_markets, hosts, make_plan
 from pipeline.feeds.settings import VenueSettings
@@ -142,7 +142,7 @@ def _limits(config: Config) -> dict[str, Any]:
 async def _try_rest(venue: Venue, settings: VenueSettings, checks: list[dict[str, Any]]) -> Catalogue | None:
     url = hosts(venue, settings).rest
     try:
-        async with rest_client(venue, settings, Random().random) as rest:
+        async with open_rest(venue, settings, Random().random, system_clock) as rest:
             book = await read_catalogue(venue, settings, rest, system_clock)
     except (PipelineError, OSError) as error:
         _note(checks, f"{venue.name} instruments at {url}", error)

@@ -287,7 +287,7 @@ FAULTS = {
     "a query": (bybit("urls: {rest: 'http://h/?a=b'}"), "venues.bybit.urls.rest: must not have a query or fragment"),
     "authorities of no host": (
         bybit("urls: {ca_file: ca.pem}"),
-        "venues.bybit.urls.ca_file: is for the hosts named by websocket and rest, and there are none",
+        "venues.bybit.urls.ca_file: is for the hosts named beside it, and there are none",
     ),
     "a maximum below the start": (
         bybit("reconnect: {first: 2m}"),
@@ -515,7 +515,7 @@ venues:
         "socket.keepalive.enable": True,
         "retry.backoff.ms": 200,
     }
-    assert config.venues["okx"].urls == UrlSettings("wss://gateway/okx/", "https://gateway", "ca.pem")
+    assert config.venues["okx"].urls == UrlSettings("wss://gateway/okx/", "https://gateway", ca_file="ca.pem")
     assert config.venues["okx"].channels == (
         ChannelSettings("swap", ("candle",), ("BTC-*",), interval=("1m",), max_silence=7200.0),
         ChannelSettings("spot", ("candle",), ("BTC-*",), interval=("1h", "1d"), max_silence=7200.0),

@@ -62,6 +62,11 @@ class BookTracker:
         return self._valid
 
     @property
+    def last(self) -> BookUpdate | None:
+        """The last update that was accepted, if the book is complete."""
+        return self._last if self._valid else None
+
+    @property
     def book(self) -> OrderBook | None:
         """The levels, where they are kept and valid."""
         return self._book if self._valid else None

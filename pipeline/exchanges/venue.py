@@ -14,7 +14,7 @@ import attrs
 from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.accounts import Accounts, Login
 from pipeline.model.errors import SessionError
-from pipeline.model.events import Event, Instrument, Origin
+from pipeline.model.events import BookUpdate, Event, Instrument, Origin
 from pipeline.model.rate import Rate
 
 Catalogue = Mapping[tuple[str, str], Instrument]
@@ -189,6 +189,22 @@ class Normalizer(Protocol):
         Raises `BadMessage` naming the field when the message cannot be read: then nothing of it is published.
         """
 
+    def seed(self, subscription: Subscription, body: bytes, receive_time: int) -> BookUpdate:
+        """The snapshot in the answer to a `BookSeed`.
+
+        Raises `BadMessage` for a body of another form, `Retryable` or `Refused` for the venue's error answers.
+        """
+
+
+@attrs.frozen
+class BookSeed:
+    """Where the start of an order book can be read, should the stream not send it."""
+
+    path: str
+    """Of an unsigned GET, with its query."""
+    is_required: bool
+    """Whether the stream never sends a snapshot of its own."""
+
 
 @attrs.frozen
 class RestPage:
@@ -196,6 +212,8 @@ class RestPage:
 
     path: str
     """With its query string."""
+    if_refused: bytes | None = None
+    """The body to go on with where a refusal means that there is nothing; None where it is an error."""
 
 
 class Venue(Protocol):
@@ -281,6 +299,9 @@ class Venue(Protocol):
         `resume` belongs to the caller and outlives the connection: what must not be published again after a
         reconnect is remembered there (e.g. the last trade id per instrument).
         """
+
+    def book_seed(self, subscription: Subscription) -> BookSeed | None:
+        """How a book can be started over REST; None if it cannot."""
 
     def sequence_rule(self, channel: str) -> SequenceRule | None:
         """How updates of a book channel follow each other; None if each stands alone."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import attrs
 
 from pipeline.exchanges.venue import RestPage, Venue
-from pipeline.model.errors import Retryable
+from pipeline.model.errors import Refused, Retryable
 from pipeline.model.events import Instrument, Micros
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -29,7 +29,12 @@ async def read_market(venue: Venue, market: str, fetch: Fetch, clock: Callable[[
         if not pages:
             return instruments
         page = pages.pop(0)
-        body = await fetch(page.path)
+        try:
+            body = await fetch(page.path)
+        except Refused:
+            if page.if_refused is None:
+                raise
+            body = page.if_refused
         found, following = venue.parse_instruments(market, page, body, clock())
         instruments.extend(found)
         if following is not None:

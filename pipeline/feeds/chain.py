@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import attrs
 
 from pipeline.book.tracker import BookOptions, BookTracker
 from pipeline.exchanges.venue import Catalogue, Normalizer, Venue
+from pipeline.feeds.handover import BookKey, Holding, Recording, Sifting, book_key
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import BookUpdate, Event, FeedStatus, Micros, Trade
 
-BookKey = tuple[str, str | None]
-"""A book on one connection: (the venue's channel, instrument)."""
+MAX_AWAITED = 20_000
+"""Updates kept for a book that is being read over REST; beyond it they are dropped, and the book starts later."""
 
 Publish = Callable[[Event], bool]
 """Takes an event without waiting; False if it could not be encoded and went to the dead letters."""
@@ -30,6 +32,8 @@ class Chain:
     book_options: Callable[[BookKey], BookOptions] = attrs.field(default=lambda key: BookOptions())
     resume: dict[str, int] = attrs.field(factory=dict)
     """Outlives the connection; see `Venue.normalizer`."""
+    account: str | None = None
+    """Whose private events come."""
     events: int = attrs.field(default=0, init=False)
     exchange_time: Micros = attrs.field(default=Micros(0), init=False)
     """Of the last trade or book update, for the lag."""
@@ -37,16 +41,27 @@ class Chain:
     out_of_sync: set[BookKey] = attrs.field(factory=set, init=False)
     """Books that want a resynchronization; whoever has seen to it discards the key."""
     normalizer: Normalizer = attrs.field(init=False)
+    _awaited: dict[BookKey, list[BookUpdate]] = attrs.field(factory=dict, init=False)
+    """Books whose snapshot is read over REST, with the updates that came meanwhile."""
+    _overlap: Recording | Holding | Sifting | None = attrs.field(default=None, init=False)
+    """What becomes of events while this connection and another one bring the same."""
 
     def __attrs_post_init__(self) -> None:
-        self.normalizer = self.venue.normalizer(self.stream, self.connection, self.catalogue, self.resume)
+        self.normalizer = self.venue.normalizer(
+            self.stream, self.connection, self.catalogue, self.resume, account=self.account
+        )
 
     def message(self, raw: bytes, receive_time: Micros) -> None:
         """Publish what one message says; control messages say nothing.
 
         Raises `BadMessage` if it cannot be read: nothing of it is published then.
         """
-        for event in self.normalizer.normalize(raw, receive_time):
+        events = self.normalizer.normalize(raw, receive_time)
+        self.emit(events if self._overlap is None else self._overlap(events))
+
+    def emit(self, events: Iterable[Event]) -> None:
+        """Publish events, those of books after their tracker has judged them. Raises `BadMessage` as `message`."""
+        for event in events:
             self.events += 1
             if event.__class__ is BookUpdate:
                 self._book(event)
@@ -54,6 +69,62 @@ class Chain:
                 self.publish(event)
                 if event.__class__ is Trade and event.exchange_time is not None:
                     self.exchange_time = event.exchange_time
+
+    def hold(self) -> None:
+        """Keep everything back until `take_over`."""
+        self._overlap = Holding()
+
+    @property
+    def held(self) -> int:
+        """Events kept back."""
+        return len(self._overlap.events) if isinstance(self._overlap, Holding) else 0
+
+    def record(self) -> None:
+        """A successor is being prepared: remember what is published."""
+        latest = (event for stream in self.normalizer.streams.values() for event in stream.latest)
+        self._overlap = Recording.since(latest)
+
+    def is_ahead_of(self, successor: Chain) -> bool:
+        """Whether every book has been published here as far as the successor's copy of it begins."""
+        return isinstance(successor._overlap, Holding) and successor._overlap.follows(self._books_in_order())
+
+    def take_over(self, before: Chain) -> None:
+        """Go on where another connection stops: publish what was kept back and was not published there.
+
+        Books that were in order go on without a new snapshot.
+        """
+        held = self._overlap.events if isinstance(self._overlap, Holding) else []
+        seen = before._overlap.seen if isinstance(before._overlap, Recording) else set()
+        self.trackers, self.out_of_sync = before.trackers, before.out_of_sync
+        self.exchange_time = before.exchange_time
+        for key in self._books_in_order().keys() & self._awaited.keys():
+            del self._awaited[key]
+        self._overlap = Sifting(seen, before._books_in_order())
+        for event in self._overlap(held):
+            with suppress(BadMessage):  # announced by `_book`, which asks for a new snapshot
+                self.emit([event])
+
+    def forget(self) -> None:
+        """The overlap is over: nothing is compared any more."""
+        self._overlap = None
+
+    def side_event(self, event: Event) -> None:
+        """Publish what the feed itself has to say about the stream, in its place."""
+        self.emit([event] if self._overlap is None else self._overlap([event]))
+
+    def _is_awaited(self, key: BookKey, update: BookUpdate) -> bool:
+        """Whether this is the snapshot that was waited for; else it is kept."""
+        if update.is_snapshot:
+            del self._awaited[key]
+            return True
+        kept = self._awaited[key]
+        if (kept and update.previous_sequence != kept[-1].sequence) or len(kept) >= MAX_AWAITED:
+            kept.clear()  # what follows a hole cannot be joined to what came before it
+        kept.append(update)
+        return False
+
+    def _books_in_order(self) -> dict[BookKey, BookUpdate]:
+        return {key: tracker.last for key, tracker in self.trackers.items() if tracker.last is not None}
 
     def due(self, now: Micros) -> None:
         """Publish the periodic snapshots and book tops whose time has come."""
@@ -70,12 +141,37 @@ class Chain:
             self.out_of_sync.add(key)
             self.publish(status)
 
+    def await_seed(self, key: BookKey) -> None:
+        """Keep the updates of a book until its snapshot comes, over REST or the stream."""
+        self._awaited[key] = []
+
+    def awaits(self, key: BookKey) -> bool:
+        """Whether the snapshot of a book has still not come."""
+        return key in self._awaited
+
+    def seed(self, snapshot: BookUpdate) -> bool:
+        """Start an awaited book; False if the snapshot is older than the updates that were kept.
+
+        Raises `BadMessage` as `message`.
+        """
+        key = book_key(snapshot)
+        kept = self._awaited.get(key)
+        if kept is None:
+            return True  # the stream has sent a snapshot after all
+        if kept and (kept[0].previous_sequence or 0) > (snapshot.sequence or 0):
+            return False
+        del self._awaited[key]
+        self.emit([snapshot, *(update for update in kept if (update.sequence or 0) > (snapshot.sequence or 0))])
+        return True
+
     def books(self) -> Iterator[tuple[BookKey, BookTracker]]:
         """Every book this connection has seen."""
         return iter(self.trackers.items())
 
     def _book(self, update: BookUpdate) -> None:
-        key = (update.channel, update.origin.instrument)
+        key = book_key(update)
+        if self._awaited and key in self._awaited and not self._is_awaited(key, update):
+            return
         tracker = self.trackers.get(key)
         if tracker is None:
             tracker = BookTracker(self.venue.sequence_rule(update.channel), self.book_options(key))

@@ -9,10 +9,13 @@ from math import inf
 import attrs
 import structlog
 
-from pipeline.exchanges.venue import Outcome, Subscription, VenueSession
-from pipeline.feeds.chain import BookKey, Chain, Publish
+from pipeline.exchanges.accounts import Steps
+from pipeline.exchanges.venue import BookSeed, Outcome, Subscription, VenueSession
+from pipeline.feeds.chain import Chain, Publish
+from pipeline.feeds.errands import Errand, Errands
+from pipeline.feeds.handover import BookKey
 from pipeline.model.errors import BadMessage, DeadlineMissed, Refused
-from pipeline.model.events import DeadLetter, FeedStatus, Micros, Origin
+from pipeline.model.events import BookUpdate, DeadLetter, FeedStatus, Micros, Origin
 from pipeline.model.rate import Budget, Rate
 from pipeline.model.stats import ConnectionStats
 
@@ -20,9 +23,13 @@ log = structlog.get_logger(__name__)
 
 TICK = 0.25
 """Seconds between looks at silence, due snapshots and pending resynchronizations."""
+SEED_AGAIN = 1.0
+"""Seconds between readings of a book's snapshot."""
 _NO_RESYNC_BEFORE = 1.0
 _MAX_RESYNC_PAUSE = 60.0
 _MAX_NOTICE = 500
+MAX_UNKNOWN_FIELDS = 100
+"""Names kept per connection over all its generations: each is a label of a metric."""
 _COMPLAINTS = Rate(10, 60.0)
 """Log lines about unreadable messages; all of them are counted and published."""
 _BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -37,6 +44,8 @@ class FeedTimes:
     """From a granted book subscription to its first snapshot."""
     silent_reconnects: bool = True
     """Give the connection up when a stale subscription stays silent after it was subscribed anew."""
+    overlap: float = 60.0
+    """After taking over from another connection: how long what comes is compared with what that one published."""
 
 
 @attrs.define
@@ -50,6 +59,9 @@ class _Watch:
     stale: bool = False
     resyncs: int = 0
     not_before: float = -inf
+    seed: BookSeed | None = None
+    seed_at: float = inf
+    """When to read the book's snapshot over REST unless it has come."""
 
 
 @attrs.define(eq=False)
@@ -67,6 +79,12 @@ class Feed:
     times: FeedTimes
     log: Callable[[str, str], None]
     """Takes (event name, text) of what an operator should see."""
+    news: Callable[[], None] = attrs.field(default=lambda: None)
+    """Called when the feed became ready, when its end was announced, and at every tick from then on."""
+    errands: Errands | None = None
+    """For what has to be asked over REST."""
+    seed_after: Callable[[BookKey], float | None] = attrs.field(default=lambda key: None)
+    """Seconds to wait for a book's snapshot from the stream before it is read over REST; None: for ever."""
     flowing: bool = attrs.field(default=False, init=False)
     _watches: dict[str, _Watch] = attrs.field(factory=dict, init=False)
     _books: dict[BookKey, _Watch] = attrs.field(factory=dict, init=False)
@@ -74,17 +92,34 @@ class Feed:
     _next_tick: float = attrs.field(default=inf, init=False)
     _origins: dict[str, Origin] = attrs.field(factory=dict, init=False)
     _complaints: Budget = attrs.field(factory=lambda: Budget(_COMPLAINTS), init=False)
-    _events_before: int = attrs.field(default=0, init=False)
+    _events_counted: int = attrs.field(default=0, init=False)
+    _unknown_counted: int = attrs.field(default=0, init=False)
     _gaps_counted: int = attrs.field(default=0, init=False)
     _failures_counted: int = attrs.field(default=0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._events_before = self.stats.events
+    _ready_since: float = attrs.field(default=inf, init=False)
+    _ending: bool = attrs.field(default=False, init=False)
+    _retired: bool = attrs.field(default=False, init=False)
+    _forget_at: float = attrs.field(default=inf, init=False)
 
     @property
     def ready(self) -> bool:
         """Whether every subscription is granted or refused."""
         return self.session.ready
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection has been open."""
+        return self._next_tick < inf
+
+    @property
+    def ready_since(self) -> float:
+        """When every request had been answered for the first time; `inf` before."""
+        return self._ready_since
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether the venue has announced the end of this connection."""
+        return self._ending
 
     def start(self, now: float) -> None:
         """The connection is open."""
@@ -94,6 +129,8 @@ class Feed:
 
     def receive(self, messages: list[bytes], now: float) -> None:
         """Publish what the messages say; one that cannot be read goes to the dead letters, whole."""
+        if self._retired:
+            return
         receive_time = Micros(self.clock())
         stats, session, chain = self.stats, self.session, self.chain
         control = False
@@ -113,7 +150,8 @@ class Feed:
                     log.exception("message_not_understood", connection=self.connection)
                 self._dead_letter(message, receive_time, f"unexpected {type(error).__name__}: {error}", now)
         stats.messages += len(messages)
-        stats.events = chain.events + self._events_before
+        stats.events += chain.events - self._events_counted
+        self._events_counted = chain.events
         stats.last_receive = receive_time
         if control:
             self._settle(now)
@@ -126,14 +164,22 @@ class Feed:
 
     def on_deadline(self, now: float) -> None:
         """Heartbeats and acknowledgements; and every `TICK` silence, resynchronizations and due snapshots."""
+        if self._retired:
+            return
         self.session.on_deadline(now)
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self._apply_changes(now)
             self._look_for_silence(now)
+            self._look_for_seeds(now)
             self._resynchronize(now)
             self.chain.due(Micros(self.clock()))
             self._count()
+            if now >= self._forget_at:
+                self._forget_at = inf
+                self.chain.forget()
+            if self._ending:
+                self.news()
         self._settle(now)
 
     def data_to_send(self) -> list[str]:
@@ -142,8 +188,32 @@ class Feed:
 
     def closed(self, now: float, reason: str) -> None:
         """Tell the consumers that the connection and so its streams ended here."""
-        self._count()
-        self._status("lost", "connection", reason)
+        if not self._retired:
+            self._retired = True
+            self._count()
+            self._status("lost", "connection", reason)
+
+    def hold(self) -> None:
+        """Be the replacement of a connection that still runs: publish nothing until `take_over`."""
+        self.chain.hold()
+
+    def can_follow(self, before: Feed) -> bool:
+        """Whether nothing would be missing if this feed took over now."""
+        return self.ready and before.chain.is_ahead_of(self.chain)
+
+    def take_over(self, before: Feed, now: float, *, seamless: bool) -> None:
+        """Go on where `before` stops, which publishes nothing from here on."""
+        if seamless:
+            before._count()
+            before._status("replaced", "connection", f"{self.connection} goes on without a gap")
+        else:
+            before.closed(now, f"{self.connection} goes on, but may have begun too late")
+        before._retired = True
+        self._gaps_counted, self._failures_counted = before._gaps_counted, before._failures_counted
+        self.chain.take_over(before.chain)
+        self.flowing = self.flowing or before.flowing
+        self._forget_at = now + self.times.overlap
+        self.stats.handovers += seamless
 
     def change(self, added: Iterable[Subscription], removed: Iterable[Subscription]) -> None:
         """Subscribe and unsubscribe on the living connection, at the next tick."""
@@ -164,6 +234,13 @@ class Feed:
         for notice in self.session.notices():
             self.stats.notices += 1
             self.log("venue_notice", notice[:_MAX_NOTICE])
+        if self._ready_since == inf and self.session.ready:
+            self._ready_since = now
+            self.news()
+        if self.session.ends_soon and not self._ending:
+            self._ending = True
+            self.chain.record()
+            self.news()
 
     def _outcome(self, outcome: Outcome, now: float) -> None:
         subscription = outcome.subscription
@@ -176,6 +253,7 @@ class Feed:
             watch.since = now
             if subscription.kind == "book":
                 self._books[(subscription.channel, subscription.instrument)] = watch
+                self._await_seed(watch, now)
         else:
             self._watches.pop(topic, None)
             self._books.pop((subscription.channel, subscription.instrument), None)
@@ -215,6 +293,46 @@ class Feed:
             self._status("stale", "channel", reason, subscription)
             self.session.resync(subscription, now)
 
+    def _await_seed(self, watch: _Watch, now: float) -> None:
+        key = (watch.subscription.channel, watch.subscription.instrument)
+        seed = self.chain.venue.book_seed(watch.subscription)
+        if seed is None or self.errands is None:
+            return
+        after = 0.0 if seed.is_required else self.seed_after(key)
+        if after is not None:
+            watch.seed, watch.seed_at = seed, now + after
+            self.chain.await_seed(key)
+
+    def _look_for_seeds(self, now: float) -> None:
+        for key, watch in self._books.items():
+            if now >= watch.seed_at:
+                watch.seed_at = inf
+                if self.chain.awaits(key):
+                    self._ask_for_seed(watch)
+
+    def _ask_for_seed(self, watch: _Watch) -> None:
+        seed, errands, subscription = watch.seed, self.errands, watch.subscription
+        assert seed is not None and errands is not None
+
+        def steps() -> Steps[BookUpdate]:
+            body = yield seed.path
+            return self.chain.normalizer.seed(subscription, body, self.clock())
+
+        def plant(snapshot: BookUpdate) -> None:
+            if self._retired:
+                return
+            self.stats.seeds += 1
+            try:
+                planted = self.chain.seed(snapshot)
+            except BadMessage as error:
+                self.log("unreadable_snapshot", f"{subscription.topic}: {error}")
+                return
+            if not planted:
+                # The answer was older than the stream: REST has caches of its own.
+                watch.seed_at = self._next_tick + SEED_AGAIN
+
+        errands.add(Errand(f"snapshot of {subscription.topic}", steps, plant, signed=False))
+
     def _resynchronize(self, now: float) -> None:
         done = set()
         for key in self.chain.out_of_sync:
@@ -233,7 +351,14 @@ class Feed:
 
     def _count(self) -> None:
         stats, chain = self.stats, self.chain
-        stats.events = chain.events + self._events_before
+        stats.events += chain.events - self._events_counted
+        self._events_counted = chain.events
+        unknown = chain.normalizer.unknown_fields
+        for field in unknown[self._unknown_counted :]:
+            if field not in stats.unknown_fields and len(stats.unknown_fields) < MAX_UNKNOWN_FIELDS:
+                stats.unknown_fields[field] = None
+                self.log("unknown_field", field)
+        self._unknown_counted = len(unknown)
         if chain.exchange_time:
             stats.exchange_lag = stats.last_receive - chain.exchange_time
         gaps = sum(tracker.gaps for _, tracker in chain.books())
@@ -247,7 +372,7 @@ class Feed:
         if not self._complaints.wait(now):
             self._complaints.take(now)
             self.log("unreadable_message", f"{reason}: {message[:200]!r}")
-        self.publish(
+        self.chain.side_event(
             DeadLetter(
                 self._origin(None),
                 None,
@@ -281,11 +406,12 @@ class Feed:
         if origin is None:
             venue = self.stats.venue
             if subscription is None:
-                origin = Origin(venue, self.stats.endpoint, None, None, None, self.connection)
+                origin = Origin(venue, self.stats.endpoint, None, None, self.chain.account, self.connection)
             else:
                 market, instrument = subscription.market, subscription.instrument
                 known = self.chain.catalogue.get((market, instrument or ""))
                 symbol = known.origin.symbol if known is not None else None
-                origin = Origin(venue, market, instrument, symbol, None, self.connection)
+                account = self.chain.account if subscription.needs_login else None
+                origin = Origin(venue, market, instrument, symbol, account, self.connection)
             self._origins[topic] = origin
         return origin

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
 import attrs
@@ -11,10 +12,12 @@ import structlog
 import trio
 
 from pipeline.exchanges.venue import Venue
+from pipeline.feeds.account_state import AccountState
 from pipeline.feeds.catalogue import InstrumentBook, read_market
 from pipeline.feeds.link import Link, Surroundings
 from pipeline.feeds.plan import ConnectionPlan, VenuePlan, catalogue_markets, hosts, make_plan
 from pipeline.feeds.settings import VenueSettings
+from pipeline.feeds.venue_rest import VenueRest
 from pipeline.model.errors import BadMessage, Refused, SessionError
 from pipeline.model.stats import VenueStats
 from pipeline.session.clock import Clock
@@ -33,22 +36,30 @@ def tls_context(settings: VenueSettings) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=ca_file) if ca_file is not None else None
 
 
-def rest_client(
-    venue: Venue, settings: VenueSettings, random: Callable[[], float], limiter: Limiter | None = None
-) -> RestClient:
-    """The venue's REST host within the venue's rate; an async context manager."""
-    base = hosts(venue, settings)
-    return RestClient(
-        base.rest,
-        limiter=limiter or Limiter(venue.rest_requests),
-        random=random,
-        limits=RestLimits(attempt=settings.timeouts.rest, hold_on_403=FORBIDDEN_PAUSE),
-        tls=tls_context(settings),
-        headers=base.rest_headers,
-    )
+@asynccontextmanager
+async def open_rest(
+    venue: Venue, settings: VenueSettings, random: Callable[[], float], clock: Clock, limiter: Limiter | None = None
+) -> AsyncIterator[VenueRest]:
+    """The venue's REST hosts within the venue's rate."""
+    base, limiter = hosts(venue, settings), limiter or Limiter(venue.rest_requests)
+    async with AsyncExitStack() as stack:
+        clients = {
+            url: await stack.enter_async_context(
+                RestClient(
+                    url,
+                    limiter=limiter,
+                    random=random,
+                    limits=RestLimits(attempt=settings.timeouts.rest, hold_on_403=FORBIDDEN_PAUSE),
+                    tls=tls_context(settings),
+                    headers=base.rest_headers,
+                )
+            )
+            for url in dict.fromkeys((base.rest, base.private_rest))
+        }
+        yield VenueRest(clients[base.rest], clients[base.private_rest], venue.accounts, clock)
 
 
-async def read_catalogue(venue: Venue, settings: VenueSettings, rest: RestClient, clock: Clock) -> InstrumentBook:
+async def read_catalogue(venue: Venue, settings: VenueSettings, rest: Listing, clock: Clock) -> InstrumentBook:
     """All instruments that the settings' patterns need, read once. Raises `SessionError` or `BadMessage`."""
     book = InstrumentBook()
     for market in catalogue_markets(venue, settings):
@@ -57,7 +68,7 @@ async def read_catalogue(venue: Venue, settings: VenueSettings, rest: RestClient
 
 
 class Listing(Protocol):
-    """Where the catalogue is read; a `RestClient` in earnest."""
+    """Where the catalogue is read; a `VenueRest` in earnest."""
 
     async def get_json_bytes(self, path: str) -> bytes:
         """The body of a GET; raises `SessionError`."""
@@ -76,6 +87,8 @@ class Intake:
     _links: dict[str, Link] = attrs.field(factory=dict, init=False)
     _scopes: dict[str, trio.CancelScope] = attrs.field(factory=dict, init=False)
     _plan: tuple[ConnectionPlan, ...] = attrs.field(default=(), init=False)
+    _rest: VenueRest | None = attrs.field(default=None, init=False)
+    _accounts: dict[str, AccountState] = attrs.field(factory=dict, init=False)
     _connects: Limiter = attrs.field(init=False)
     _requests: Limiter = attrs.field(init=False)
 
@@ -89,11 +102,22 @@ class Intake:
         self.stats.connect_waiting = self._connects.waiting
         self.stats.connect_waited = self._connects.waited_s
         self.stats.rest_waited = self._requests.waited_s
+        if self._rest is not None:
+            self.stats.clock_offset = self._rest.offset_us
+            self.stats.clock_failures = self._rest.clock_failures
         return self.stats
 
     async def run(self) -> None:
         """Run until cancelled. Raises only for bugs."""
-        async with rest_client(self.venue, self.settings, self.around.random, self._requests) as rest:
+        around = self.around
+        async with open_rest(self.venue, self.settings, around.random, around.clock, self._requests) as rest:
+            self._rest = rest
+            side, entries = self.venue.accounts, self._instruments.entries
+            if side is not None:
+                self._accounts = {
+                    name: AccountState(name, account.reconcile, side, entries, rest)
+                    for name, account in self.settings.accounts.items()
+                }
             await self.follow(rest, tls_context(self.settings))
 
     async def follow(self, listing: Listing, tls: ssl.SSLContext | None) -> None:
@@ -154,7 +178,15 @@ class Intake:
                 link.retarget(connection)
             if link is None or (link.stats.state == "refused" and self._has_news(link)):
                 link = Link(
-                    connection, self.venue, self.settings, self._instruments.entries, self._connects, tls, self.around
+                    connection,
+                    self.venue,
+                    self.settings,
+                    self._instruments.entries,
+                    self._connects,
+                    tls,
+                    self.around,
+                    self._rest,
+                    self._accounts.get(connection.account or ""),
                 )
                 self._links[name] = link
                 self.stats.connections[name] = link.stats

@@ -1,4 +1,4 @@
-"""One planned connection over its whole life: a new session and feed per attempt, one set of counters."""
+"""One planned connection over its whole life: a new session and feed per connection made, one set of counters."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ import structlog
 import trio
 
 from pipeline.book.tracker import BookOptions
-from pipeline.exchanges.venue import Catalogue, Venue
-from pipeline.feeds.chain import BookKey, Chain, Publish
+from pipeline.exchanges.accounts import Credentials
+from pipeline.exchanges.venue import Catalogue, Subscription, Venue
+from pipeline.feeds.account_state import AccountState
+from pipeline.feeds.chain import Chain, Publish
+from pipeline.feeds.errands import Errands
 from pipeline.feeds.feed import Feed, FeedTimes
+from pipeline.feeds.handover import BookKey
 from pipeline.feeds.plan import ConnectionPlan
+from pipeline.feeds.relay import Leg, Relay
 from pipeline.feeds.settings import BookSettings, VenueSettings
 from pipeline.feeds.specs import session_times
-from pipeline.model.errors import Refused, Retryable
+from pipeline.feeds.venue_rest import VenueRest, credentials
+from pipeline.model.errors import BadMessage, LoginFailed, Refused, Retryable
 from pipeline.model.stats import ConnectionStats
 from pipeline.session.clock import Clock
-from pipeline.session.connection import Alarm, Connection
+from pipeline.session.connection import Alarm, run_connection
+from pipeline.session.errors import ConnectionClosed
+from pipeline.session.failures import settle
 from pipeline.session.limiter import Limiter
 from pipeline.session.limits import Limits
 from pipeline.session.supervisor import RestartPolicy, supervise
@@ -59,15 +67,21 @@ class Link:
     """Shared by all connections to the venue."""
     tls: ssl.SSLContext | None
     around: Surroundings
+    rest: VenueRest | None = None
+    """For logins, an account's state, and books that start from REST."""
+    account: AccountState | None = None
+    """Whose events come."""
     stats: ConnectionStats = attrs.field(init=False)
     _resume: dict[str, int] = attrs.field(factory=dict, init=False)
     _books: dict[BookKey, BookSettings] = attrs.field(factory=dict, init=False)
-    _feed: Feed | None = attrs.field(default=None, init=False)
-    _alarm: Alarm = attrs.field(factory=Alarm, init=False)
+    _relay: Relay | None = attrs.field(default=None, init=False)
+    _alarms: dict[Feed, Alarm] = attrs.field(factory=dict, init=False)
+    """Of the connections that are open now."""
+    _login_failed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         plan = self.plan
-        self.stats = ConnectionStats(plan.id, plan.venue, plan.group, plan.endpoint, plan.url)
+        self.stats = ConnectionStats(plan.id, plan.venue, plan.group, plan.endpoint, plan.url, account=plan.login)
         self._follow(plan)
 
     async def run(self) -> None:
@@ -83,7 +97,6 @@ class Link:
         try:
             await supervise(self.plan.id, self._attempt, policy, observer=self)
         finally:
-            self._feed = None
             if self.stats.state != "refused":
                 self._enter("stopped")
 
@@ -96,10 +109,11 @@ class Link:
         removed = [s for topic, s in before.items() if topic not in after]
         for subscription in removed:
             self.stats.refused.pop(subscription.topic, None)
-        if self._feed is not None and (added or removed):
+        if self._alarms and (added or removed):
             log.info("plan_changed", connection=plan.id, added=len(added), removed=len(removed))
-            self._feed.change(added, removed)
-            self._alarm.ring()
+            for feed, alarm in self._alarms.items():
+                feed.change(added, removed)
+                alarm.ring()
 
     # supervisor.Observer
 
@@ -117,6 +131,7 @@ class Link:
         )
 
     def lost(self, reason: str, error: Retryable) -> None:
+        self._login_failed = isinstance(error, LoginFailed)
         cause = type(error).__name__
         self.stats.reconnects[cause] = self.stats.reconnects.get(cause, 0) + 1
         self._end("retrying", reason)
@@ -131,27 +146,119 @@ class Link:
     def refused(self, reason: str) -> None:
         self._end("refused", reason)
 
-    def _attempt(self) -> _Attempt:
-        stats, settings, venue, around = self.stats, self.settings, self.venue, self.around
-        stats.generation += 1
-        wanted = [s for s in self.plan.subscriptions if s.topic not in stats.refused]
-        if not wanted:
-            reasons = "; ".join(dict.fromkeys(stats.refused.values()))
-            raise Refused(f"{stats.venue} refused all of {self.plan.id}: {reasons}")
-        name = f"{self.plan.id}#{stats.generation}"
-        session = venue.session(self.plan.endpoint, wanted, session_times(venue.session_times, settings))
-        chain = Chain(venue, self.plan.endpoint, name, self.catalogue, around.publish, self._book_options, self._resume)
-        times = FeedTimes(settings.timeouts.first_data, settings.silent_reconnects)
-        self._feed = Feed(name, session, chain, around.publish, around.clock, stats, times, self._log)
-        self._alarm = Alarm()
-        limits = connection_limits(settings)
+    def _attempt(self) -> Relay:
+        self._relay = Relay(self.plan.id, self._run_leg, self.settings.timeouts.handover, self._taken_over)
+        return self._relay
+
+    async def _run_leg(self, leg: Leg, task_status: trio.TaskStatus[None]) -> None:
+        """One connection, from waiting for its turn until it ends."""
+        await self.connects.acquire()
+        keys = await self._keys()
+        errands = None if self.rest is None else Errands(self.rest, keys, self.around.random, self.stats)
+        ready = trio.Event()
+        leg.feed = feed = self._make_feed(leg, keys, errands, ready)
+        limits, alarm = connection_limits(self.settings), Alarm()
 
         async def dial(nursery: trio.Nursery) -> Transport:
-            transport = await around.open_websocket(nursery, self.plan.url, limits=limits, tls=self.tls)
-            self._enter("subscribing")
+            transport = await self.around.open_websocket(nursery, self.plan.url, limits=limits, tls=self.tls)
+            if leg.before is None:
+                self._enter("subscribing")
             return transport
 
-        return _Attempt(Connection(dial, self._feed, limits, self._alarm), self.connects)
+        self._alarms[feed] = alarm
+        try:
+            async with trio.open_nursery() as nursery:
+                if errands is not None:
+                    nursery.start_soon(errands.run)
+                if errands is not None and self.account is not None:
+                    nursery.start_soon(self._keep_reconciled, leg, ready, self.account, errands)
+                await run_connection(dial, feed, limits, alarm=alarm, task_status=task_status)
+        except BaseExceptionGroup as group:
+            end = self._meaning(settle(group))
+        finally:
+            del self._alarms[feed]
+        raise end
+
+    async def _keys(self) -> Credentials | None:
+        """What to log in with; asks the venue what is wrong with it after a login failed. Raises `Refused`."""
+        rest, name = self.rest, self.plan.login
+        if name is None or rest is None or rest.accounts is None:
+            return None
+        keys = credentials(self.settings.accounts[name])
+        if self._login_failed:
+            rest.forget_clock()
+        await rest.measure_clock()
+        if self._login_failed:
+            try:
+                await rest.walk(rest.accounts.verify(), keys)
+            except (Retryable, BadMessage) as error:
+                log.warning("key_not_verified", connection=self.plan.id, text=str(error))
+        return keys
+
+    async def _keep_reconciled(self, leg: Leg, ready: trio.Event, account: AccountState, errands: Errands) -> None:
+        """Complete the account's state whenever something may have been missed, and now and then."""
+        await ready.wait()
+        await leg.turn.wait()
+        assert leg.feed is not None
+        await account.keep_complete(
+            leg.feed.connection,
+            self._granted(),
+            self.around.publish,
+            errands,
+            self.stats,
+            at_once=not leg.seamless,
+        )
+
+    def _granted(self) -> list[Subscription]:
+        return [s for s in self.plan.subscriptions if s.topic not in self.stats.refused]
+
+    def _make_feed(self, leg: Leg, keys: Credentials | None, errands: Errands | None, ready: trio.Event) -> Feed:
+        stats, settings, venue, around, plan = self.stats, self.settings, self.venue, self.around, self.plan
+        stats.generation += 1
+        wanted = self._granted()
+        if not wanted:
+            reasons = "; ".join(dict.fromkeys(stats.refused.values()))
+            raise Refused(f"{stats.venue} refused all of {plan.id}: {reasons}")
+        name = f"{plan.id}#{stats.generation}"
+        login = None if keys is None or self.rest is None else self.rest.login(keys)
+        session = venue.session(plan.endpoint, wanted, session_times(venue.session_times, settings), login)
+        # A replacement must not take things for published that its predecessor has only just received.
+        resume = self._resume if leg.before is None else dict(self._resume)
+        publish = around.publish if self.account is None else self.account.publishing(around.publish, stats)
+        chain = Chain(venue, plan.endpoint, name, self.catalogue, publish, self._book_options, resume, plan.account)
+        times = FeedTimes(settings.timeouts.first_data, settings.silent_reconnects)
+
+        def news() -> None:
+            if feed.ready:
+                ready.set()
+            if self._relay is not None:
+                self._relay.wake()
+
+        feed = Feed(
+            name,
+            session,
+            chain,
+            around.publish,
+            around.clock,
+            stats,
+            times,
+            self._log,
+            news,
+            errands,
+            lambda key: self._books[key].seed_after if key in self._books else None,
+        )
+        if leg.before is not None:
+            feed.hold()
+        return feed
+
+    def _meaning(self, end: BaseException) -> BaseException:
+        if isinstance(end, ConnectionClosed) and (better := self.venue.close_error(end.code, end.reason)) is not None:
+            return better
+        return end
+
+    def _taken_over(self, leg: Leg) -> None:
+        assert leg.feed is not None
+        self._resume = leg.feed.chain.resume
 
     def _book_options(self, key: BookKey) -> BookOptions:
         book = self._books.get(key, BookSettings(snapshot_interval=None))
@@ -184,22 +291,6 @@ class Link:
 
     def _log(self, event: str, text: str) -> None:
         log.warning(event, connection=self.plan.id, text=text)
-
-
-@attrs.define(eq=False)
-class _Attempt:
-    """One generation that first waits for its turn to connect."""
-
-    connection: Connection
-    connects: Limiter
-
-    @property
-    def flowing(self) -> bool:
-        return self.connection.flowing
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await self.connects.acquire()
-        await self.connection.run(task_status=task_status)
 
 
 def connection_limits(settings: VenueSettings) -> Limits:

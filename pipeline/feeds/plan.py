@@ -23,13 +23,15 @@ class Want:
     subscription: Subscription
     group: str
     book: BookSettings
+    login: str | None = None
+    """The account that the connection has to log in with."""
     account: str | None = None
-    """Whose login the connection needs."""
+    """The account that the events are about."""
 
     @property
     def key(self) -> tuple[str | None, str, str]:
-        """A topic is one only within its endpoint and account: Bybit's spot and linear share names."""
-        return self.account, self.subscription.endpoint, self.subscription.topic
+        """A topic is one only within its endpoint and login: Bybit's spot and linear share names."""
+        return self.login, self.subscription.endpoint, self.subscription.topic
 
 
 @attrs.frozen
@@ -43,8 +45,10 @@ class ConnectionPlan:
     endpoint: str
     url: str
     wants: tuple[Want, ...]
-    account: str | None = None
+    login: str | None = None
     """The account that logs in, None for none."""
+    account: str | None = None
+    """The account that the events are about; None for market data."""
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -105,7 +109,7 @@ def make_plan(
     wanted = {want.key: want for want in wants}
     drafts: dict[tuple[str, str], list[_Draft]] = {}
     for plan in before:
-        draft = _Draft(plan.id, plan.group, plan.endpoint, plan.account)
+        draft = _Draft(plan.id, plan.group, plan.endpoint, plan.login, plan.account)
         for want in plan.wants:
             if (stays := wanted.pop(want.key, None)) is not None:
                 draft.add(stays)
@@ -118,7 +122,7 @@ def make_plan(
                 break
         else:
             found = _free_id(f"{name}.{want.group}", own)
-            draft = _Draft(found, want.group, want.subscription.endpoint, want.account)
+            draft = _Draft(found, want.group, want.subscription.endpoint, want.login, want.account)
             own.append(draft)
         draft.add(want)
     base, times = hosts(venue, settings), session_times(venue.session_times, settings)
@@ -128,7 +132,7 @@ def make_plan(
         return host + venue.path(draft.endpoint, times)
 
     connections = tuple(
-        ConnectionPlan(d.id, name, d.group, d.endpoint, url(d), tuple(d.wants), d.account)
+        ConnectionPlan(d.id, name, d.group, d.endpoint, url(d), tuple(d.wants), d.login, d.account)
         for own in drafts.values()
         for d in own
         if d.wants
@@ -143,6 +147,7 @@ class _Draft:
     id: str
     group: str
     endpoint: str
+    login: str | None
     account: str | None
     wants: list[Want] = attrs.field(factory=list)
     topic_bytes: int = 0
@@ -184,7 +189,7 @@ def _wants(
             wants.setdefault(want.key, want)
     for account, its in settings.accounts.items():
         for subscription in _private(venue, its):
-            want = Want(subscription, f"{account}.{subscription.endpoint}", BookSettings(), account)
+            want = Want(subscription, f"{account}.{subscription.endpoint}", BookSettings(), account, account)
             wants.setdefault(want.key, want)
     return list(wants.values()), unmatched
 

@@ -25,6 +25,11 @@ class BookSettings:
     """Publish the best levels per side as `book_top`; None: not at all."""
     top_interval: float = 1.0
     """Seconds between `book_top` events of one book."""
+    seed_after: float | None = None
+    """Read the first snapshot over REST if the stream did not send it within so many seconds (OKX); None: wait.
+
+    A book that only starts over REST (Bybit depth "full") is read at once, whatever is set here.
+    """
 
 
 @attrs.frozen

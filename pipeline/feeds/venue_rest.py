@@ -86,12 +86,13 @@ class VenueRest:
         finally:
             steps.close()
 
+    def venue_time(self) -> Micros:
+        """The venue's time by our clock."""
+        return Micros(self.clock() + self.offset_us)
+
     async def _get(self, path: str, keys: Credentials | None) -> bytes:
         side = self.accounts
         if keys is None or side is None:
             return await self.public.get_json_bytes(path)
         # Signed per attempt: a signature ages while an attempt waits.
-        return await self.private.get_json_bytes(path, sign=lambda: side.sign(keys, path, self._venue_time()))
-
-    def _venue_time(self) -> Micros:
-        return Micros(self.clock() + self.offset_us)
+        return await self.private.get_json_bytes(path, sign=lambda: side.sign(keys, path, self.venue_time()))

@@ -42,6 +42,23 @@ class ConnectionStats:
     """Receive time minus exchange time of the last trade or book update, in microseconds."""
     last_error: str = ""
     notices: int = 0
+    unknown_fields: dict[str, None] = attrs.field(factory=dict)
+    """Names of fields that no reference knows, with their family of topics, in the order of their first sight."""
+    account: str | None = None
+    """Who is logged in."""
+    handovers: int = 0
+    """How often a replacement took over before the venue closed the connection."""
+    seeds: int = 0
+    """Order books started over REST."""
+    query_failures: int = 0
+    """REST requests beside the stream that failed or were refused."""
+    reconciled: int = 0
+    """When the account's state was last read completely, in microseconds; 0 if never."""
+    reconciliations: int = 0
+    unread: tuple[str, ...] = ()
+    """What of an account's state the venue refused to tell in the last reading, with its reasons."""
+    repeated_fills: int = 0
+    """Fills that came again and were not published twice."""
 
 
 @attrs.define(eq=False)
@@ -61,6 +78,10 @@ class VenueStats:
     """Seconds spent so, in total."""
     rest_waited: float = 0.0
     """Seconds that REST requests have waited for the venue's rate, in total."""
+    clock_offset: int = 0
+    """The venue's clock minus ours, in microseconds, as last measured for a login."""
+    clock_failures: int = 0
+    """How often the venue did not tell its time."""
     unmatched: tuple[str, ...] = ()
     """Configured patterns that match nothing tradable."""
     connections: dict[str, ConnectionStats] = attrs.field(factory=dict)

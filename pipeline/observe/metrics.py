@@ -31,6 +31,15 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
     ("pipeline_stale_subscriptions", "Subscriptions that fell silent beyond their bound.", lambda c: c.stale),
     ("pipeline_venue_notices", "Announcements and unknown control messages of the venue.", lambda c: c.notices),
     ("pipeline_connection_generations", "Connections opened or tried.", lambda c: c.generation),
+    ("pipeline_handovers", "Announced ends of connections that a replacement bridged.", lambda c: c.handovers),
+    (
+        "pipeline_query_failures",
+        "REST requests beside a stream that failed or were refused.",
+        lambda c: c.query_failures,
+    ),
+    ("pipeline_book_seeds", "Order-book snapshots read over REST.", lambda c: c.seeds),
+    ("pipeline_reconciliations", "Complete readings of an account's state.", lambda c: c.reconciliations),
+    ("pipeline_repeated_fills", "Fills received again and not published again.", lambda c: c.repeated_fills),
 )
 _GAUGES: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
     ("pipeline_connection_live", "1 while the connection is subscribed.", lambda c: float(c.state == "live")),
@@ -43,6 +52,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
         lambda c: c.exchange_lag / 1e6,
     ),
     ("pipeline_last_receive_timestamp_seconds", "When the last message was received.", lambda c: c.last_receive / 1e6),
+    ("pipeline_reconciled_timestamp_seconds", "When an account's state was last read.", lambda c: c.reconciled / 1e6),
 )
 
 
@@ -71,6 +81,13 @@ class FeedCollector(Collector):
             for cause, count in c.reconnects.items():
                 reconnects.add_metric((c.venue, c.id, cause), count)
         yield reconnects
+        unknown = GaugeMetricFamily(
+            "pipeline_unknown_field", "1 for each field that no reference knows.", labels=(*_LABELS, "field")
+        )
+        for c in connections:
+            for field in c.unknown_fields:
+                unknown.add_metric((c.venue, c.id, field), 1)
+        yield unknown
         yield from self._catalogues()
 
     def _catalogues(self) -> Iterator[Metric]:
@@ -84,7 +101,15 @@ class FeedCollector(Collector):
         waited = CounterMetricFamily(
             "pipeline_rate_limit_wait_seconds", "Time spent waiting for a venue's rates.", labels=("venue", "what")
         )
+        offset = GaugeMetricFamily(
+            "pipeline_clock_offset_seconds", "The venue's clock minus ours, measured for logins.", labels=("venue",)
+        )
+        silent = CounterMetricFamily(
+            "pipeline_clock_failures", "Times the venue did not tell its time.", labels=("venue",)
+        )
         for venue in self._venues():
+            offset.add_metric((venue.name,), venue.clock_offset / 1e6)
+            silent.add_metric((venue.name,), venue.clock_failures)
             waiting.add_metric((venue.name,), venue.connect_waiting)
             waited.add_metric((venue.name, "connect"), venue.connect_waited)
             waited.add_metric((venue.name, "rest"), venue.rest_waited)
@@ -92,7 +117,7 @@ class FeedCollector(Collector):
             reads.add_metric((venue.name,), venue.catalogue_reads)
             failures.add_metric((venue.name,), venue.catalogue_failures)
             refused.add_metric((venue.name,), float(venue.state == "refused"))
-        yield from (known, reads, failures, refused, waiting, waited)
+        yield from (known, reads, failures, refused, waiting, waited, offset, silent)
 
 
 class ProcessCollector(Collector):

@@ -12,6 +12,7 @@ from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.accounts import Accounts, Login
 from pipeline.exchanges.ledger import SUBSCRIBE, SubscriptionLedger
 from pipeline.exchanges.venue import (
+    BookSeed,
     Catalogue,
     ChannelSpec,
     EndpointLimits,
@@ -53,6 +54,8 @@ class ToySession:
         elif message.startswith(b"ok "):
             _, op, topic = message.decode().split()
             self.ledger.acknowledged(op, topic)
+        elif message == b"end":
+            self.ends_soon = True
         elif message.startswith(b"no "):
             self.ledger.topic_failed(message.decode().split()[1], "no such topic")
         else:
@@ -108,6 +111,11 @@ class ToyNormalizer:
     origins: dict[str, Origin] = attrs.field(factory=dict)
     unknown_fields: Sequence[str] = ()
 
+    def seed(self, subscription: Subscription, body: bytes, receive_time: int) -> BookUpdate:
+        [snapshot] = self.normalize(body, receive_time)
+        assert isinstance(snapshot, BookUpdate)
+        return snapshot
+
     def normalize(self, message: bytes, receive_time: int) -> list[Event]:
         try:
             wire = json.loads(message)
@@ -123,13 +131,15 @@ class ToyNormalizer:
         origin = self.origins.setdefault(instrument, Origin("toy", "spot", instrument, None, None, self.connection))
         if kind == "trade":
             price, size = DecimalText(wire["price"]), DecimalText("1")
-            return [
-                Trade(origin, Micros(1), Micros(receive_time), None, wire["id"], price, size, "base", size, None, "buy")
+            time = Micros(1)
+            stream.latest = [
+                Trade(origin, time, Micros(receive_time), None, wire["id"], price, size, "base", size, None, "buy")
             ]
+            return list(stream.latest)
         return [
             BookUpdate(
                 origin,
-                Micros(1),
+                Micros(wire.get("time", 1)),
                 Micros(receive_time),
                 wire["seq"],
                 "book",
@@ -160,6 +170,7 @@ class ToyVenue:
     books_per_connection: int = 2
     topics_per_request: int = 10
     accounts: Accounts | None = None
+    seed: BookSeed | None = None
 
     def session_problems(self, times: SessionTimes) -> list[tuple[str, str]]:
         return []
@@ -210,6 +221,9 @@ class ToyVenue:
     ) -> ToyNormalizer:
         return ToyNormalizer(connection)
 
+    def book_seed(self, subscription: Subscription) -> BookSeed | None:
+        return self.seed
+
     def sequence_rule(self, channel: str) -> SequenceRule | None:
         return SequenceRule(ignores_old=False)
 
@@ -234,8 +248,9 @@ def catalogue(*names: str) -> dict[tuple[str, str], Instrument]:
     return {("spot", name): instrument(name) for name in names}
 
 
-def book(seq: int, prev: int | None = None, *, name: str = "BTC", price: str = "10") -> bytes:
+def book(seq: int, prev: int | None = None, *, name: str = "BTC", price: str = "10", time: int = 1) -> bytes:
     wire = {"topic": f"book.{name}", "seq": seq, "prev": prev, "snapshot": prev is None, "bids": [[price, "1"]]}
+    wire["time"] = time
     return json.dumps(wire).encode()
 
 

@@ -1,0 +1,102 @@
+"""One connection's stream goes on over another: what the new one repeats is told apart from what it brings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from pipeline.model.events import BookUpdate, Event
+
+BookKey = tuple[str, str | None]
+"""A book on one connection: (the venue's channel, instrument)."""
+
+Identity = tuple[object, ...]
+
+_HEAD = frozenset({"venue", "market", "instrument", "symbol", "account", "connection"})
+_STAMPED = frozenset({"receive_time", "connection"})
+"""Given to an event by us: two readings of the same thing differ in them."""
+
+
+def identity(event: Event) -> Identity | None:
+    """What is equal for an event that was received twice, over whatever connection; None if it has no identity."""
+    names = event.IDENTITY
+    if not names:
+        return None
+    if _STAMPED.isdisjoint(names):
+        return (event.KIND, *(getattr(event.origin if name in _HEAD else event, name) for name in names))
+    fields = (field.name for field in attrs.fields(type(event)) if field.name not in ("origin", "receive_time"))
+    return (event.KIND, event.origin.key, *(repr(getattr(event, name)) for name in fields))
+
+
+def book_key(update: BookUpdate) -> BookKey:
+    """Which book an update belongs to."""
+    return update.channel, update.origin.instrument
+
+
+@attrs.define(eq=False)
+class Recording:
+    """Passes everything on and keeps its identity, for a successor."""
+
+    seen: set[Identity]
+
+    @classmethod
+    def since(cls, latest: Iterable[Event]) -> Recording:
+        """From now on, and what each topic brought last: venues repeat that to whoever subscribes."""
+        return cls({found for event in latest if (found := identity(event)) is not None})
+
+    def __call__(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            # Books are compared by their numbers.
+            if event.__class__ is not BookUpdate and (found := identity(event)) is not None:
+                self.seen.add(found)
+        return events
+
+
+@attrs.define(eq=False)
+class Holding:
+    """Keeps everything back until its connection takes over."""
+
+    events: list[Event] = attrs.field(factory=list)
+    books: dict[BookKey, BookUpdate] = attrs.field(factory=dict)
+    """The first snapshot of each book."""
+
+    def __call__(self, events: list[Event]) -> list[Event]:
+        self.events += events
+        for event in events:
+            if event.__class__ is BookUpdate and event.is_snapshot:
+                self.books.setdefault(book_key(event), event)
+        return []
+
+    def follows(self, books: Mapping[BookKey, BookUpdate]) -> bool:
+        """Whether every one of these books has come here too, from no later a point than they have reached."""
+        for key, last in books.items():
+            first = self.books.get(key)
+            if first is None or (first.sequence or 0) > (last.sequence or 0):
+                return False
+        return True
+
+
+@attrs.define(eq=False)
+class Sifting:
+    """Drops what the predecessor has published already."""
+
+    seen: set[Identity]
+    books: dict[BookKey, BookUpdate]
+    """The last update of each book that the predecessor left in order."""
+
+    def __call__(self, events: list[Event]) -> list[Event]:
+        return [event for event in events if not self._is_repetition(event)]
+
+    def _is_repetition(self, event: Event) -> bool:
+        if event.__class__ is not BookUpdate:
+            return identity(event) in self.seen
+        last = self.books.get(book_key(event))
+        if last is None or last.sequence is None or event.sequence is None:
+            return False
+        # A lower number at a later time: the venue has begun to count anew, and the tracker has to know.
+        is_later = event.exchange_time is not None and event.exchange_time > (last.exchange_time or 0)
+        if event.sequence <= last.sequence and not is_later:
+            return True
+        del self.books[book_key(event)]
+        return False
