@@ -120,7 +120,7 @@ def _positions(account: SimulatedAccount, query: Query) -> Rows:
     names, numbers = _several(query, "instId", 10), _several(query, "posId", 20)
     rows = [position_row(account, each, account.clock.now_ms()) for each in account.positions.values() if each.size]
     return [
-        row
+        {key: value for key, value in row.items() if key != "pTime"}
         for row in rows
         if query.get("instType", row["instType"]) == row["instType"]
         and (not names or row["instId"] in names)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from decimal import Decimal
 from typing import Any
 
@@ -16,10 +17,11 @@ from pipeline.sim.generator import Generator
 from pipeline.sim.listing import many
 from pipeline.sim.okx import LIMITS
 from pipeline.sim.okx_candles import bar_open
+from pipeline.sim.okx_spreads import checksum
 from pipeline.sim.settings import MarketSettings
 from pipeline.sim.venue import open_venue
-from tests.sim.clients import Book, connect, connect_in_memory, sample, true_book
-from tests.sim.okx_client import ACCOUNT, SLOW, SWAP, in_memory, login, subscribe
+from tests.sim.clients import Book, connect, connect_in_memory, read_on, sample, true_book
+from tests.sim.okx_client import ACCOUNT, SLOW, SWAP, documented, in_memory, log_in, login, subscribe
 
 FAST = MarketSettings(seed=3, rate=200, levels=80)
 VIP = attrs.evolve(ACCOUNT, vip=True)
@@ -63,6 +65,23 @@ async def test_ping_is_text(autojump_clock: trio.testing.MockClock) -> None:
         ("business", subscribe("tickers"), "64002"),
         ("business", subscribe("candle7m"), "60018"),
         ("private", subscribe("account"), "60011"),
+        ("private", subscribe("tickers"), "60011"),
+        ("public", subscribe("orders", instType="ANY"), "60011"),
+        ("public", subscribe("orders-algo", instType="ANY"), "64001"),
+        ("business", subscribe("orders", instType="ANY"), "64002"),
+        ("business", subscribe("economic-calendar", None), "60011"),
+        ("business", subscribe("orders-algo", None, instType="ANY"), "60011"),
+        ("business", subscribe("mark-price-candle1s"), "60018"),
+        ("business", subscribe("candle1Yutc"), "60018"),
+        ("business", subscribe("sprd-books5", None, sprdId="BTC-USDT_NO-SUCH"), "60018"),
+        ("public", subscribe("opt-summary", None, instFamily="NO-SUCH"), "60018"),
+        ("public", subscribe("option-trades", None, instType="SWAP", instFamily="BTC-USD"), "60018"),
+        ("public", subscribe("estimated-price", None, instType="FUTURES"), "60018"),
+        ("public", subscribe("estimated-price", None, instType="SWAP", instFamily="NO-SUCH"), "60018"),
+        ("public", subscribe("adl-warning", None, instType="SPOT"), "60018"),
+        ("public", subscribe("liquidation-orders", None), "60018"),
+        ("public", subscribe("event-contract-markets", None, instType="SWAP"), "60018"),
+        ("public", subscribe("call-auction-details", "NO-SUCH"), "60018"),
         ("public", {"op": "subscribe", "args": [{"channel": ["x"], "instId": None}]}, "60018"),
         ("public", {"op": "subscribe", "args": [{}]}, "60018"),
         ("public", {"op": "subscribe", "args": [1]}, "60013"),
@@ -125,6 +144,239 @@ async def test_data_has_the_fields_of_the_samples(
             }
         for row in mine.get("bids", []) if isinstance(mine, dict) else []:
             assert len(row) == 4
+
+
+SPREAD = "BTC-USDT_BTC-USDT-SWAP"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arg", "name"),
+    [
+        ("public", {"channel": "books-rpi", "instId": SWAP}, "public.books-rpi.constructed.jsonl:1"),
+        ("public", {"channel": "price-limit", "instId": SWAP}, "public.price-limit.constructed.jsonl:1"),
+        ("public", {"channel": "opt-summary", "instFamily": "BTC-USD"}, "public.opt-summary.jsonl"),
+        (
+            "public",
+            {"channel": "option-trades", "instType": "OPTION", "instFamily": "BTC-USD"},
+            "public.option-trades.jsonl",
+        ),
+        ("public", {"channel": "status"}, "public.status.jsonl"),
+        ("business", {"channel": "sprd-bbo-tbt", "sprdId": SPREAD}, "business.sprd-bbo-tbt.constructed.jsonl"),
+        ("business", {"channel": "sprd-books5", "sprdId": SPREAD}, "business.sprd-books5.jsonl"),
+        ("business", {"channel": "sprd-books-l2-tbt", "sprdId": SPREAD}, "business.sprd-books-l2-tbt.jsonl"),
+        ("business", {"channel": "sprd-public-trades", "sprdId": SPREAD}, "business.sprd-public-trades.jsonl"),
+        ("business", {"channel": "sprd-tickers", "sprdId": SPREAD}, "business.sprd-tickers.jsonl"),
+        ("business", {"channel": "sprd-candle1D", "sprdId": SPREAD}, "business.sprd-candle1D.jsonl"),
+    ],
+)
+async def test_further_data_has_the_fields_of_the_documentation(
+    endpoint: str, arg: dict[str, str], name: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    file, _, line = name.partition(":")
+    expected = documented(file, int(line or 0))
+    async with in_memory(endpoint, market=FAST) as (_venue, client):
+        await client.say({"op": "subscribe", "args": [arg]})
+        got = (await client.hear_until(lambda message: "data" in message))[-1]
+        assert got.keys() == expected.keys()
+        assert got["arg"] == arg
+        mine, theirs = got["data"][0], expected["data"][0]
+        if isinstance(theirs, list):
+            assert [type(value) for value in mine] == [type(value) for value in theirs]
+            return
+        assert {key: type(value) for key, value in mine.items()} == {key: type(value) for key, value in theirs.items()}
+        for side in ("bids", "asks"):
+            if side in theirs:
+                assert {len(row) for row in mine[side]} == {len(theirs["asks"][0])}
+
+
+async def test_summaries_bring_every_option_of_the_family(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=FAST) as (venue, client):
+        await client.say(subscribe("opt-summary", None, instFamily="ETH-USD"))
+        first, later = [(await client.hear_until(lambda message: "data" in message))[-1] for _ in range(2)]
+        listed = {each.symbol for each in venue.floor.market.of("OPTION") if each.index == "ETH-USD"}
+        assert {row["instId"] for row in first["data"]} == {row["instId"] for row in later["data"]} == listed
+        deltas = {row["instId"][-1]: Decimal(row["deltaBS"]) for row in later["data"]}
+        assert deltas["P"] < 0 < deltas["C"]
+
+
+async def test_books_with_retail_sizes_contain_the_true_book(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=FAST) as (venue, client):
+        await client.ask(subscribe("books-rpi"))
+        book, total, last = Book(), Book(), None
+        for _ in range(100):
+            message = await client.hear()
+            row = message["data"][0]
+            assert row["prevSeqId"] == (last if last is not None else -1)
+            last = row["seqId"]
+            organic = {side: [[level[0], level[2]] for level in row[side]] for side in ("bids", "asks")}
+            (book.change if message["action"] == "update" else book.replace)(organic["bids"], organic["asks"])
+            (total.change if message["action"] == "update" else total.replace)(row["bids"], row["asks"])
+        assert (book.bids, book.asks) == true_book(venue, "SWAP", SWAP, 400)
+        assert all(total.bids[price] >= size for price, size in book.bids.items())
+        assert any(total.bids[price] > size for price, size in book.bids.items())
+
+
+async def test_gated_books_need_a_login_and_a_fee_tier(autojump_clock: trio.testing.MockClock) -> None:
+    plain = attrs.evolve(ACCOUNT, key="another", name="another")
+    async with (
+        in_memory("public", market=FAST, accounts=[VIP, plain]) as (venue, client),
+        connect_in_memory(venue, "/ws/v5/public") as other,
+    ):
+        assert (await client.ask(subscribe("books50-l2-tbt")))["code"] == "60011"
+        await log_in(venue, other, plain)
+        assert (await other.ask(subscribe("books50-l2-tbt")))["code"] == "64003"
+        await log_in(venue, client, VIP)
+        assert (await client.ask(subscribe("books50-l2-tbt")))["event"] == "subscribe"
+        book, last = Book(), -1
+        for _ in range(200):
+            message = await client.hear()
+            row = message["data"][0]
+            assert row["prevSeqId"] == last
+            last = row["seqId"]
+            (book.change if message["action"] == "update" else book.replace)(row["bids"], row["asks"])
+        assert (book.bids, book.asks) == true_book(venue, "SWAP", SWAP, 50)
+
+
+async def test_full_books_exclude_their_rivals_on_a_connection(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        in_memory("public", market=SLOW, accounts=[VIP]) as (venue, client),
+        connect_in_memory(venue, "/ws/v5/public") as other,
+    ):
+        for each in (client, other):
+            await log_in(venue, each, VIP)
+        expected = documented("control.error.constructed.jsonl", 18)
+        assert (await client.ask(subscribe("books-l2-tbt", "BTC-USDT")))["event"] == "subscribe"
+        refused = await client.ask(subscribe("books", "BTC-USDT"))
+        assert (refused["code"], refused["msg"]) == (expected["code"], expected["msg"])
+        assert (await client.ask(subscribe("books50-l2-tbt", "BTC-USDT")))["code"] == "64004"
+        assert (await client.ask(subscribe("books", "ETH-USDT")))["event"] == "subscribe"
+        assert (await other.ask(subscribe("books", "BTC-USDT")))["event"] == "subscribe"
+        assert (await other.ask(subscribe("books-l2-tbt", "BTC-USDT")))["code"] == "64004"
+        await client.ask(subscribe("books-l2-tbt", "BTC-USDT", op="unsubscribe"))
+        assert (await client.ask(subscribe("books", "BTC-USDT")))["event"] == "subscribe"
+
+
+def signed_crc(book: Book) -> int:
+    """The checksum as the manual has it, from plain numbers: OKX prints no zeros at the end."""
+    sides = [sorted(book.bids.items(), reverse=True), sorted(book.asks.items())]
+    texts = [f"{number.normalize():f}" for pair in zip(*sides, strict=False) for level in pair for number in level]
+    value = zlib.crc32(":".join(texts[:100]).encode())
+    return value - 2**32 if value >= 2**31 else value
+
+
+def test_the_checksum_of_a_spread_is_that_of_the_manual() -> None:
+    assert checksum([["3366.1", "7"], ["3366", "6"]], [["3366.8", "9"], ["3368", "8"]]) == -1881014294
+    assert checksum([["3366.1", "7"]], [["3366.8", "9"], ["3368", "8"], ["3372", "8"]]) == 831078360
+    assert checksum([], [["3366.8", "9.50"], ["3368", "8"], ["3372", "8"]]) == 1092861659
+
+
+async def test_spread_books_are_chained_and_checked(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("business", market=FAST) as (_venue, client):
+        await client.ask(subscribe("sprd-books-l2-tbt", None, sprdId=SPREAD))
+        book, last = Book(), -1
+        for _ in range(200):
+            message = await client.hear()
+            row = message["data"][0]
+            (book.change if message["action"] == "update" else book.replace)(row["bids"], row["asks"])
+            assert row["prevSeqId"] == last
+            last = row["seqId"]
+            assert row["checksum"] == signed_crc(book)
+        assert last > 2**53
+        assert max(book.bids) < min(book.asks)
+        assert min(book.bids) < 0 < max(book.asks)
+
+
+async def test_trades_of_options_begin_with_the_previous_one(autojump_clock: trio.testing.MockClock) -> None:
+    family = subscribe("option-trades", None, instType="OPTION", instFamily="BTC-USD")
+    async with in_memory("public", market=FAST) as (venue, client):
+        await client.ask(family)
+        heard = [await client.hear() for _ in range(30)]
+        assert len({message["data"][0]["instId"] for message in heard}) > 1
+        await client.ask(family | {"op": "unsubscribe"})
+        last = json.loads(venue.sent.messages("option-trades:*")[-1])
+        async with connect_in_memory(venue, "/ws/v5/public") as late:
+            await late.ask(family)
+            assert await late.hear(within=1) == last
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        ("public", "public.estimated-price.constructed.jsonl"),
+        ("public", "public.liquidation-orders.jsonl"),
+        ("public", "public.adl-warning.constructed.jsonl"),
+        ("public", "public.event-contract-markets.jsonl"),
+        ("public", "public.status.constructed.jsonl"),
+        ("business", "business.public-struc-block-trades.jsonl"),
+        ("business", "business.economic-calendar.jsonl"),
+    ],
+)
+async def test_data_that_nothing_drives_is_pushed_on_demand(
+    endpoint: str, name: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    message = documented(name)
+    if "event-contract" in name:
+        message["arg"]["instType"] = "EVENTS"  # left out by the documentation
+    if "adl" in name:
+        message["arg"]["instFamily"] = "BTC-USD"  # a family that is listed
+    async with (
+        in_memory(endpoint, market=SLOW, accounts=[VIP]) as (venue, client),
+        connect_in_memory(venue, f"/ws/v5/{endpoint}") as other,
+    ):
+        assert venue.dialect.push(message) == 0
+        await log_in(venue, client, VIP)
+        answer = await client.ask({"op": "subscribe", "args": [message["arg"]]})
+        assert answer["event"] == "subscribe", answer
+        if message["arg"]["channel"] == "status":
+            assert await client.hear() == message, "the latest change comes at once"
+        assert venue.dialect.push(message) == 1
+        assert await client.hear() == message
+        await other.say("ping")
+        assert await other.text() == "pong", "who did not subscribe hears nothing"
+
+
+async def test_what_is_no_push_is_refused(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=SLOW) as (venue, _client):
+        for body, field in (
+            ({"data": []}, "arg"),
+            ({"arg": {"channel": "tickerz"}, "data": []}, "arg"),
+            ({"arg": {"channel": "status"}, "data": {}}, "data"),
+        ):
+            with pytest.raises(ValueError, match=field):
+                venue.dialect.push(body)
+
+
+async def test_the_calendar_is_not_in_the_demo(autojump_clock: trio.testing.MockClock) -> None:
+    demo = attrs.evolve(VIP, demo=True)
+    async with in_memory("business", market=SLOW, accounts=[demo]) as (venue, client):
+        await log_in(venue, client, demo)
+        assert (await client.ask(subscribe("economic-calendar", None)))["code"] == "60018"
+
+
+async def test_a_replacement_continues_the_same_chain(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("public", market=FAST) as (venue, old):
+        await old.ask(subscribe("books"))
+        for _ in range(50):
+            await old.hear()
+        assert venue.fault("notice", seconds=2.0) == 1
+        notice = (await old.hear_until(lambda message: message.get("event") == "notice"))[-1]
+        assert notice["code"] == "64008"
+        async with connect_in_memory(venue, "/ws/v5/public") as new:
+            await new.ask(subscribe("books"))
+            snapshot = (await new.hear())["data"][0]
+            news = [await new.hear() for _ in range(50)]
+            assert news[0]["data"][0]["prevSeqId"] == snapshot["seqId"]
+            olds = await old.hear_until(lambda message: message == news[-1])
+            assert olds[-50:] == news
+            with pytest.raises(ConnectionClosed) as caught:
+                await read_on(old)
+            assert caught.value.reason is not None
+            assert caught.value.reason.code == 1001
+            book = Book()
+            book.replace(snapshot["bids"], snapshot["asks"])
+            for message in [*news, await new.hear()]:
+                book.change(message["data"][0]["bids"], message["data"][0]["asks"])
+            assert len(book.bids) == FAST.levels
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -233,6 +485,8 @@ async def test_login(autojump_clock: trio.testing.MockClock) -> None:
             assert (await client.ask(wrong))["code"] == code
         venue.fault("refuse_login")
         assert (await client.ask(login(now)))["code"] == "60009"
+        venue.fault("refuse_login", error="63999")
+        assert (await client.ask(login(now)))["code"] == "63999"
         got = await client.ask(login(now))
         assert got.keys() == sample("okx", "control.login.ack.jsonl").keys()
         assert (got["event"], got["code"]) == ("login", "0")
@@ -309,6 +563,13 @@ async def test_rest() -> None:
         book.replace(got["bids"], got["asks"])
         assert (book.bids, book.asks) == true_book(venue, "SWAP", SWAP, 30)
         assert (await get("/market/books", instId="NO"))["code"] == "51001"
+        assert (await get("/market/books", instId=SWAP, sz="401"))["code"] == "51000"
+        full = (await get("/market/books-full", instId=SWAP, sz="5000"))["data"][0]
+        expected = documented("rest.books-full.jsonl")["data"][0]
+        assert full.keys() == expected.keys()
+        assert len(full["bids"][0]) == len(expected["bids"][0])
+        book.replace(full["bids"], full["asks"])
+        assert (book.bids, book.asks) == true_book(venue, "SWAP", SWAP, 5000)
 
 
 async def test_listing_and_delisting_is_told_on_the_instruments_channel(
