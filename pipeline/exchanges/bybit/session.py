@@ -80,8 +80,10 @@ class BybitSession(SubscribingSession):
         """When to call `on_deadline`; `inf` before the start."""
         if not self._started:
             return inf
-        now = max(self._now, self._heard)
-        return min(self._ping_at, self._heard + self.silence_limit, self._login_by, self._ledger.next_deadline(now))
+        deadline = min(self._ping_at, self._heard + self.silence_limit, self._login_by)
+        if self._awaits_login:  # what is wanted then waits for an answer, not for a time
+            return deadline
+        return min(deadline, self._ledger.next_deadline(max(self._now, self._heard)))
 
     def on_deadline(self, now: float) -> None:
         """Ping, and send what the request budget now allows.

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.exchanges.accounts import Credentials, Login
 from pipeline.exchanges.bybit.session import BybitSession
+from pipeline.exchanges.bybit.signing import signature
 from pipeline.exchanges.bybit.venue import Bybit
 from pipeline.exchanges.venue import SessionTimes, Subscription
-from pipeline.model.errors import DeadlineMissed, HeartbeatLost, Refused, Retryable, SessionError
+from pipeline.model.errors import DeadlineMissed, HeartbeatLost, LoginFailed, Refused, Retryable, SessionError
 from tests.exchanges.bybit.samples import lines
 
 VENUE = Bybit()
@@ -342,6 +344,156 @@ def test_unknown_messages_become_notices_and_unreadable_ones_go_to_the_normalize
         assert session.receive(message, 0.0) is True
     session.receive(json.dumps({"hello": "x" * 5000}).encode(), 0.0)
     assert len(session.notices()[0]) < 400
+
+
+def logging_in(*topics: str, endpoint: str = "private", now: float = 0.0, epoch: float = 1.6e9) -> BybitSession:
+    wanted = [subscription(topic, endpoint) for topic in topics]
+    login = Login(Credentials("KEY", "TESTSECRET"), epoch)
+    session = VENUE.session(endpoint, wanted, VENUE.session_times, login)
+    session.start(now)
+    return session
+
+
+@pytest.mark.parametrize(("endpoint", "identifier"), [("private", "req_id"), ("trade", "reqId")])
+def test_the_login_goes_first_by_the_venues_clock(endpoint: str, identifier: str) -> None:
+    # Our clock says 50.25 s on; the venue's, to which the run's seconds are added, is what counts.
+    session = logging_in("order", endpoint=endpoint, now=50.25, epoch=1662350339.75)
+    proof = "0275f66dd946f3d1fc4b8958ea3f134c6702284d719ff4acb110e927415cca6e"
+    assert signature("TESTSECRET", "GET/realtime1662350400000") == proof
+    assert sent(session) == [{identifier: "login", "op": "auth", "args": ["KEY", 1662350400000, proof]}]
+    assert not session.ready
+
+
+@pytest.mark.parametrize(
+    "granted",
+    [
+        lines("control.auth.ack.private")[0],
+        lines("trade.auth.response")[0],
+        lines("derived.trade.auth.error.response")[1],
+        b'{"retCode":0,"retMsg":"OK","op":"auth","reqId":"login","connId":"c"}',
+        b'{"success":true,"ret_msg":"","type":"AUTH_RESP","conn_id":"c"}',
+        b'{"success":true,"ret_msg":"","op":"auth","req_id":"login","conn_id":"c"}',
+    ],
+    ids=["private", "trade", "repeated", "with reqId", "AUTH_RESP", "with req_id"],
+)
+def test_what_was_wanted_is_asked_for_when_the_login_is_granted(granted: bytes) -> None:
+    session = logging_in("order", "execution")
+    assert len(sent(session)) == 1
+    session.subscribe([subscription("wallet", "private")], 0.5)
+    assert sent(session) == []
+    assert session.receive(granted, 1.0) is False
+    requests = sent(session)
+    assert [(each["op"], each["args"]) for each in requests] == [
+        ("subscribe", [topic]) for topic in ("order", "execution", "wallet")
+    ]
+    assert not session.ready
+    for _ in requests:
+        assert session.receive(lines("control.subscribe.ack.private")[0], 1.5) is False
+    assert session.ready
+    assert [status for _, status, _ in outcomes(session)] == ["subscribed"] * 3
+    assert session.notices() == []
+
+
+def test_a_login_without_subscriptions_is_ready_when_it_is_granted() -> None:
+    session = logging_in(endpoint="trade")
+    assert not session.ready
+    session.receive(lines("trade.auth.response")[0], 1.0)
+    assert session.ready
+
+
+def test_pings_do_not_wait_for_the_login_nor_answer_it() -> None:
+    session = logging_in("order")
+    sent(session)
+    session.receive(PONGS["control.pong.private"], 1.0)
+    assert not session.ready
+    assert session.next_deadline() == 10.0
+    with pytest.raises(DeadlineMissed, match="login: no answer within 10 s"):
+        session.on_deadline(10.0)
+
+
+def test_a_granted_login_is_waited_for_no_longer() -> None:
+    session = logging_in()
+    session.receive(lines("control.auth.ack.private")[0], 1.0)
+    assert session.next_deadline() == 20.0
+    session.on_deadline(10.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        *((text.decode(), LoginFailed) for text in lines("control.auth.error.private.recorded")),
+        ('{"success":false,"ret_msg":"Params Error","type":"AUTH_RESP"}', LoginFailed),
+        ('{"success":false,"ret_msg":"Params Error","conn_id":"c"}', LoginFailed),
+        ('{"success":false,"ret_msg":"Too many visits!","op":"auth"}', Retryable),
+        ('{"success":false,"op":"auth"}', LoginFailed),
+        ('{"op":"auth"}', LoginFailed),
+        (lines("derived.trade.auth.error.response")[0].decode(), Refused),
+        ('{"retCode":10004,"retMsg":"invalid sign","connId":"c"}', Refused),
+    ],
+    ids=str,
+)
+def test_a_login_that_is_not_granted(text: str, error: type[SessionError]) -> None:
+    with pytest.raises(error, match=r"^login: bybit answered") as raised:
+        logging_in("order").receive(text.encode(), 1.0)
+    assert type(raised.value) is error
+    assert "TESTSECRET" not in str(raised.value)
+
+
+LOGIN_ERRORS: dict[int, type[SessionError]] = {
+    **dict.fromkeys((10003, 10004, 10005, 10007, 10008, 10009, 10010, 10024, 10027, 10028, 33004, -2015), Refused),
+    **dict.fromkeys((10000, 10006, 10016, 10018, 10019, 10403, 10429, 20003, 429, 3100197), Retryable),
+    **dict.fromkeys((-1, 10001, 10002, 10777, 99999), LoginFailed),
+}
+
+
+@pytest.mark.parametrize(("code", "error"), LOGIN_ERRORS.items(), ids=map(str, LOGIN_ERRORS))
+def test_what_the_code_of_a_failed_login_says(code: int, error: type[SessionError]) -> None:
+    answered = json.dumps({"retCode": code, "retMsg": "why", "op": "auth", "connId": "c"})
+    with pytest.raises(error, match=f"login: bybit answered {code}: trade: why") as raised:
+        logging_in(endpoint="trade").receive(answered.encode(), 1.0)
+    assert type(raised.value) is error
+
+
+def test_too_many_sessions_have_the_code_of_a_bad_key_and_pass() -> None:
+    answered = b'{"retCode":10003,"retMsg":"Too many sessions under the same UID.","op":"auth"}'
+    with pytest.raises(Retryable):
+        logging_in(endpoint="trade").receive(answered, 1.0)
+
+
+def test_a_secret_that_cannot_sign_is_refused_at_the_start() -> None:
+    login = Login(Credentials("KEY", "-----BEGIN PRIVATE KEY-----"), 0.0)
+    with pytest.raises(Refused, match="api_secret"):
+        VENUE.session("private", [], VENUE.session_times, login).start(0.0)
+
+
+def test_an_answer_to_no_login_is_a_notice() -> None:
+    session = started("linear", "publicTrade.A")
+    for message in (lines("control.auth.ack.private")[0], lines("control.auth.error.private.recorded")[0]):
+        assert session.receive(message, 0.0) is False
+    assert len(session.notices()) == 2
+
+
+def test_a_subscription_that_came_before_the_login_is_asked_again() -> None:
+    session = logging_in("order")
+    session.receive(lines("control.auth.ack.private")[0], 1.0)
+    _, request = sent(session)
+    refuse(session, request, "error:topic:order needs auth first", now=2.0)
+    assert outcomes(session) == []
+    session.on_deadline(12.0)
+    assert [each["args"] for each in sent(session)] == [["order"]]
+
+
+def test_a_private_topic_that_fails_does_not_take_its_neighbours_along() -> None:
+    session = logging_in("order", "strategy")
+    session.receive(lines("control.auth.ack.private")[0], 1.0)
+    _, order, strategy = sent(session)
+    refuse(session, strategy, "error:handler not found,topic:strategy")
+    ack(session, order)
+    assert session.ready
+    assert outcomes(session) == [
+        ("strategy", "refused", "error:handler not found,topic:strategy"),
+        ("order", "subscribed", ""),
+    ]
 
 
 @given(

@@ -19,7 +19,7 @@ def topics(spec: ChannelSpec, market: str | None = None) -> list[tuple[str, str,
     known = [each for (where, _), each in catalogue().items() if where == (market or spec.market)]
     assert VENUE.problems(spec) == []
     found = VENUE.subscriptions(spec, known)
-    endpoint = "status" if spec.channel == "system_status" else spec.market
+    endpoint = {"system_status": "status", "rfq_trade": "rfq", "earn": "fp"}.get(spec.channel, spec.market)
     assert all((each.market, each.endpoint, each.kind) == (spec.market, endpoint, spec.channel) for each in found)
     return [(each.topic, each.channel, each.instrument, each.max_silence) for each in found]
 
@@ -39,7 +39,17 @@ def test_environments() -> None:
     assert hosts["turkey"][0] == "wss://stream.bybit.tr"
     assert hosts["turkey-legacy"][0] == "wss://stream.bybit-tr.com"
     assert hosts["japan"] == ("wss://stream.manepa.jp", "https://api.manepa.jp")
+    assert hosts["bytick"] == ("wss://stream.bytick.com", "https://api.bytick.com")
     assert hosts.keys() >= {"kazakhstan", "georgia", "indonesia", "eu"}
+
+
+def test_paper_trading_has_private_hosts_of_its_own_and_public_data_of_the_mainnet() -> None:
+    hosts = VENUE.environments["demo"]
+    assert (hosts.private_websocket, hosts.private_rest) == (
+        "wss://stream-demo.bybit.com",
+        "https://api-demo.bybit.com",
+    )
+    assert {each.private_websocket for name, each in VENUE.environments.items() if name != "demo"} == {""}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +79,8 @@ def test_environments() -> None:
         (ChannelSpec("linear", "insurance_fund"), ("insurance.USDT", "insurance", None, inf)),
         (ChannelSpec("linear", "adl_alert", max_silence=9.0), ("adlAlert.USDT", "adlAlert", None, 9.0)),
         (ChannelSpec("option", "system_status"), ("system.status", "system.status", None, inf)),
+        (ChannelSpec("spot", "rfq_trade"), ("rfq.open.public.trades", "rfq.open.public.trades", None, inf)),
+        (ChannelSpec("spot", "earn"), ("earn.dualassets.offers", "earn.dualassets.offers", None, inf)),
         (ChannelSpec("spread", "book"), ("orderbook.25.SOLUSDT_SOL/USDT", "orderbook.25", "SOLUSDT_SOL/USDT", inf)),
         (ChannelSpec("spread", "trade"), ("publicTrade.SOLUSDT_SOL/USDT", "publicTrade", "SOLUSDT_SOL/USDT", inf)),
         (ChannelSpec("spread", "ticker"), ("tickers.SOLUSDT_SOL/USDT", "tickers", "SOLUSDT_SOL/USDT", inf)),
@@ -99,10 +111,18 @@ def test_funds_and_alerts_are_one_subscription_per_pool() -> None:
     assert [each.topic for each in found] == ["adlAlert.inverse"]
 
 
-def test_the_status_needs_no_instruments() -> None:
-    spec = ChannelSpec("linear", "system_status")
+@pytest.mark.parametrize(("channel", "endpoints"), [("system_status", ["status"]), ("rfq_trade", ["rfq"])])
+def test_what_is_the_same_everywhere_needs_no_instruments(channel: str, endpoints: list[str]) -> None:
+    spec = ChannelSpec("linear", channel)
     assert VENUE.catalogue_markets(spec) == ()
-    assert [each.endpoint for each in VENUE.subscriptions(spec, [])] == ["status"]
+    assert [each.endpoint for each in VENUE.subscriptions(spec, [])] == endpoints
+
+
+def test_offers_are_one_topic_per_product() -> None:
+    found = VENUE.subscriptions(ChannelSpec("spot", "earn"), [])
+    assert {(each.topic, each.endpoint) for each in found} == {
+        (f"earn.{product}.offers", "fp") for product in ("dualassets", "smartleverage", "doublewin", "discountbuy")
+    }
 
 
 @pytest.mark.parametrize(
@@ -152,6 +172,13 @@ def test_problems_name_field_and_remedy(spec: ChannelSpec, field: str, why: str)
         (SessionTimes(600.0, 10.0), ["ping_every"]),
         (SessionTimes(0.0, 10.0), ["ping_every"]),
         (SessionTimes(nan, 0.0, inf), ["ping_every", "pong_within", "acknowledge_within"]),
+        (SessionTimes(20.0, 10.0, max_active_time=30.0), []),
+        (SessionTimes(20.0, 10.0, max_active_time=600.0), []),
+        (SessionTimes(20.0, 10.0, max_active_time=29.0), ["max_active_time"]),
+        (SessionTimes(20.0, 10.0, max_active_time=601.0), ["max_active_time"]),
+        (SessionTimes(20.0, 10.0, max_active_time=45.5), ["max_active_time"]),
+        (SessionTimes(45.0, 10.0, max_active_time=45.0), ["max_active_time"]),
+        (SessionTimes(45.0, 10.0, max_active_time=nan), ["max_active_time"]),
     ],
 )
 def test_session_times(times: SessionTimes, fields: list[str]) -> None:
@@ -181,6 +208,15 @@ def test_paths() -> None:
         "/v5/public/rfq",
         "/v5/public/fp",
     ]
+
+
+def test_the_idle_time_is_told_where_there_is_a_login() -> None:
+    times = SessionTimes(20.0, 10.0, max_active_time=60.0)
+    paths = {stream: VENUE.path(stream, times) for stream in VENUE.streams}
+    assert {stream: path for stream, path in paths.items() if "?" in path} == {
+        "private": "/v5/private?max_active_time=60s",
+        "trade": "/v5/trade?max_active_time=60s",
+    }
 
 
 def test_books_ignore_what_is_old_and_nothing_else_is_chained() -> None:
