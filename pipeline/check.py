@@ -24,6 +24,7 @@ from pipeline.feeds.link import connection_limits
 from pipeline.feeds.plan import VenuePlan, catalogue_markets, hosts, make_plan
 from pipeline.feeds.settings import VenueSettings
 from pipeline.feeds.specs import channel_specs, session_times
+from pipeline.feeds.venue_rest import credentials
 from pipeline.model.errors import BadMessage, PipelineError
 from pipeline.model.events import BASE, Instrument, Micros, Origin
 from pipeline.session import websocket
@@ -44,6 +45,8 @@ async def run(config: Config, *, as_json: bool, connect: bool) -> int:
     for name, settings in config.venues.items():
         venue = VENUES[name]
         catalogue = await _try_rest(venue, settings, report["checks"]) if connect else None
+        if connect:
+            await _try_accounts(venue, settings, report["checks"])
         if catalogue is not None:
             plan = make_plan(name, venue, settings, catalogue)
         else:
@@ -82,6 +85,8 @@ def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, 
         "environment": settings.environment or next(iter(venue.environments)),
         "websocket": base.websocket,
         "rest": base.rest,
+        "private_websocket": base.private_websocket if settings.accounts else None,
+        "private_rest": base.private_rest if settings.accounts else None,
         "catalogue_markets": catalogue_markets(venue, settings),
         "unmatched": list(plan.unmatched),
         "heartbeat": attrs.asdict(session_times(venue.session_times, settings)),
@@ -91,6 +96,7 @@ def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, 
             {
                 "id": connection.id,
                 "url": connection.url,
+                "login": connection.login,
                 "subscriptions": [
                     {
                         "topic": s.topic,
@@ -151,6 +157,25 @@ async def _try_rest(venue: Venue, settings: VenueSettings, checks: list[dict[str
     return book.entries
 
 
+async def _try_accounts(venue: Venue, settings: VenueSettings, checks: list[dict[str, Any]]) -> None:
+    """Whether each account's key is taken, and how far our clock is off."""
+    if venue.accounts is None or not settings.accounts:
+        return
+    url = hosts(venue, settings).private_rest
+    async with open_rest(venue, settings, Random().random, system_clock) as rest:
+        for name, account in settings.accounts.items():
+            what = f"{venue.name} account {name} at {url}"
+            try:
+                await rest.measure_clock()
+                await rest.walk(venue.accounts.verify(), credentials(account))
+            except (PipelineError, OSError) as error:
+                _note(checks, what, error)
+            else:
+                _note(
+                    checks, what, None, f"key accepted, the venue's clock is {rest.offset_us / 1000:+.0f} ms off ours"
+                )
+
+
 async def _try_handshake(venue: Venue, settings: VenueSettings, plan: VenuePlan, checks: list[dict[str, Any]]) -> None:
     for connection in plan.connections[:1]:
         what = f"{venue.name} WebSocket at {connection.url}"
@@ -197,6 +222,8 @@ def _note(checks: list[dict[str, Any]], what: str, error: BaseException | None, 
 def _text(report: dict[str, Any]) -> Iterator[str]:
     for name, venue in report["venues"].items():
         yield f"[bold]{name}[/] ({venue['environment']})  {venue['websocket']}  REST {venue['rest']}"
+        if venue["private_websocket"] not in (None, venue["websocket"]):
+            yield f"  private: {venue['private_websocket']}  REST {venue['private_rest']}"
         beat = venue["heartbeat"]
         yield f"  ping every {beat['ping_every']:g} s, answer within {beat['pong_within']:g} s"
         rate = venue["new_connections"]
@@ -204,7 +231,8 @@ def _text(report: dict[str, Any]) -> Iterator[str]:
         for connection in venue["connections"]:
             topics = [subscription["topic"] for subscription in connection["subscriptions"]]
             more = f" … and {len(topics) - _SHOWN} more" if len(topics) > _SHOWN else ""
-            yield f"  [cyan]{connection['id']}[/]  {connection['url']}  {len(topics)} subscriptions"
+            login = f"  logs in as {connection['login']}" if connection["login"] else ""
+            yield f"  [cyan]{connection['id']}[/]  {connection['url']}  {len(topics)} subscriptions{login}"
             yield f"    {escape(', '.join(topics[:_SHOWN]))}{more}"
         for pattern in venue["unmatched"]:
             yield f"  [yellow]matches nothing:[/] {escape(pattern)}"
