@@ -28,7 +28,7 @@ def answer(floor: Floor, request: Request) -> Response | None:
         case "/v5/market/instruments-info":
             return _instruments(floor, request.query)
         case "/v5/market/orderbook":
-            return _book(floor, request.query)
+            return _book(floor, request.query.get("category", ""), MARKETS, request.query)
         case "/v5/market/full_orderbook":
             return _full_book(floor, request.query)
         case "/v5/market/price-limit":
@@ -36,7 +36,7 @@ def answer(floor: Floor, request: Request) -> Response | None:
         case "/v5/spread/instrument":
             return _spreads(floor, request.query)
         case "/v5/spread/orderbook":
-            return _book(floor, {**request.query, "category": "spread"})
+            return _book(floor, "spread", ("spread",), request.query)
     return None
 
 
@@ -234,11 +234,10 @@ def _book_of(floor: Floor, engine: Engine, depth: int, update_id: int) -> dict[s
     }
 
 
-def _book(floor: Floor, query: dict[str, str]) -> Response:
-    category = query.get("category", "")
+def _book(floor: Floor, category: str, categories: tuple[str, ...], query: dict[str, str]) -> Response:
     listing = floor.market.find(category, query.get("symbol", ""))
-    if listing is None:
-        return _error(floor, "Symbol Invalid" if category in MARKETS else "Category is invalid")
+    if listing is None or category not in categories:
+        return _error(floor, "Symbol Invalid" if category in categories else "Category is invalid")
     standard = {"spot": 1, "option": 1}.get(category, 25)
     limit = _whole(query.get("limit", str(standard)), 1, 25 if category in ("option", "spread") else 1000)
     if limit is None:

@@ -4,7 +4,8 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import accumulate
+from decimal import Decimal
+from itertools import accumulate, pairwise
 from typing import Any
 
 import attrs
@@ -16,9 +17,11 @@ from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from pipeline.model.rate import Rate
 from pipeline.sim.bybit import LIMITS
+from pipeline.sim.http import Request
 from pipeline.sim.listing import bybit_defaults, many
 from pipeline.sim.settings import Account, MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
+from tests.sim.bybit_client import body, documented
 from tests.sim.clients import Book, Client, connect, connect_in_memory, sample, true_book
 
 FAST = MarketSettings(seed=3, rate=200, levels=80)
@@ -40,6 +43,7 @@ async def in_memory(endpoint: str, **options: Any) -> AsyncIterator[tuple[Simula
         ("linear", "tickers.BTCUSDT", "linear", "linear", "linear"),
         ("inverse", "tickers.BTCUSD", "linear", "linear", "linear"),
         ("option", "tickers.BTC-26MAR27-65000-C-USDT", "option", "option", "option"),
+        ("spread", "tickers.SOLUSDT_SOL/USDT", "option", "option", "option"),
     ],
 )
 async def test_answers_have_the_form_of_their_dialect(
@@ -59,7 +63,7 @@ async def test_answers_have_the_form_of_their_dialect(
         expected = sample("bybit", f"control.subscribe.ack.public.{ack}.jsonl", 1 if ack == "spot" else 0)
         assert got.keys() == expected.keys()
         assert got["success"] is True
-        if endpoint == "option":
+        if ack == "option":
             assert got["data"] == {"failTopics": [], "successTopics": [topic]}
         else:
             assert (got["op"], got["ret_msg"]) == (expected["op"], expected["ret_msg"])
@@ -68,13 +72,13 @@ async def test_answers_have_the_form_of_their_dialect(
         got = await client.ask({"op": "subscribe", "args": [bad]})
         assert got.keys() == errors[error].keys()
         assert got["success"] is False
-        if endpoint == "option":
+        if ack == "option":
             assert got["data"] == {"failTopics": [bad], "successTopics": []}
         else:
             assert got["ret_msg"] == f"error:handler not found,topic:{bad}"
 
         got = await client.ask({"op": "unsubscribe", "args": [topic], "req_id": "seven"})
-        if endpoint != "option":
+        if ack != "option":
             assert got.keys() == sample("bybit", "derived.control.unsubscribe.ack.jsonl").keys()
             assert (got["op"], got["req_id"]) == ("unsubscribe", "seven")
 
@@ -148,6 +152,187 @@ async def test_data_has_the_fields_of_the_samples(
             left, right = left[0], right[0]
         assert left.keys() == right.keys()
         assert {key: type(value) for key, value in left.items()} == {key: type(value) for key, value in right.items()}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "topic", "name"),
+    [
+        ("linear", "allLiquidation.BTCUSDT", "public.linear.allLiquidation.jsonl"),
+        ("inverse", "allLiquidation.BTCUSD", "public.linear.allLiquidation.jsonl"),
+        ("linear", "priceLimit.BTCUSDT", "public.linear.priceLimit.jsonl"),
+        ("spot", "priceLimit.BTCUSDT", "public.linear.priceLimit.jsonl"),
+        ("linear", "insurance.USDT", "derived.public.linear.insurance.snapshot.jsonl"),
+        ("linear", "insurance.USDC", "derived.public.linear.insurance.snapshot.jsonl"),
+        ("inverse", "insurance.inverse", "derived.public.linear.insurance.snapshot.jsonl"),
+        ("linear", "adlAlert.USDT", "public.linear.adlAlert.jsonl"),
+        ("inverse", "adlAlert.inverse", "public.linear.adlAlert.jsonl"),
+        ("spot", "orderbook.full.BTCUSDT", "public.spot.orderbook.full.jsonl"),
+        ("spread", "publicTrade.SOLUSDT_SOL/USDT", "public.spread.publicTrade.jsonl"),
+        ("spread", "tickers.SOLUSDT_SOL/USDT", "public.spread.tickers.jsonl"),
+    ],
+)
+async def test_further_topics_have_the_fields_of_the_manual(
+    endpoint: str, topic: str, name: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    expected = documented(name)
+    async with in_memory(endpoint, market=FAST) as (_venue, client):
+        await client.say({"op": "subscribe", "args": [topic]})
+        got = (await client.hear_until(lambda message: "topic" in message))[-1]
+        assert got["topic"] == topic
+        assert got.keys() == expected.keys()
+        assert got.get("type") == expected.get("type")
+        left, right = got["data"], expected["data"]
+        if isinstance(right, list):
+            left, right = left[0], right[0]
+        assert left.keys() == right.keys()
+        numbers = {key for key, value in right.items() if isinstance(value, int | float)}
+        assert {key for key, value in left.items() if isinstance(value, int | float)} == numbers - {"mb"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "topic"),
+    [
+        ("spot", "allLiquidation.BTCUSDT"),
+        ("option", "priceLimit.BTC-26MAR27-65000-C-USDT"),
+        ("linear", "insurance.inverse"),
+        ("inverse", "adlAlert.USDT"),
+        ("option", "orderbook.full.BTC-26MAR27-65000-C-USDT"),
+        ("spread", "orderbook.50.SOLUSDT_SOL/USDT"),
+        ("spread", "kline.1.SOLUSDT_SOL/USDT"),
+        ("linear", "system.status"),
+        ("linear", "order"),
+    ],
+)
+async def test_topics_are_refused_where_the_manual_has_none(
+    endpoint: str, topic: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with in_memory(endpoint, market=SLOW) as (venue, client):
+        assert (await client.ask({"op": "subscribe", "args": [topic]}))["success"] is False
+        assert venue.subscriptions() == 0
+
+
+async def test_liquidations_come_in_batches_with_bankruptcy_prices(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("linear", market=FAST) as (_venue, client):
+        await client.ask({"op": "subscribe", "args": ["publicTrade.BTCUSDT", "allLiquidation.BTCUSDT"]})
+        trades: list[dict[str, Any]] = []
+        times: list[int] = []
+        while len(times) < 10:
+            message = await client.hear()
+            if message["topic"].startswith("publicTrade"):
+                trades += message["data"]
+                continue
+            times.append(message["ts"])
+            for row in message["data"]:
+                forced = "Sell" if row["S"] == "Buy" else "Buy"
+                same = [each for each in trades if (each["T"], each["S"]) == (row["T"], forced)]
+                assert same, "a liquidation is a trade against the position's side"
+                prices = [Decimal(each["p"]) for each in same]
+                assert any(Decimal(row["p"]) - price == (-1 if row["S"] == "Buy" else 1) for price in prices)
+        assert min(later - earlier for earlier, later in pairwise(times)) >= 500
+
+
+async def test_price_limits_lie_around_the_middle(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("linear", market=FAST) as (venue, client):
+        await client.ask({"op": "subscribe", "args": ["priceLimit.BTCUSDT"]})
+        heard = [await client.hear() for _ in range(5)]
+        assert min(later["ts"] - earlier["ts"] for earlier, later in pairwise(heard)) >= 300
+        assert all(earlier["data"] != later["data"] for earlier, later in pairwise(heard))
+        request = Request("GET", "/v5/market/price-limit?symbol=BTCUSDT", {})
+        for limits in (heard[-1]["data"], body(venue.dialect.rest(request))["result"]):
+            (bid,), (ask,) = true_book(venue, "linear", "BTCUSDT", 1)
+            assert Decimal(limits["sellLmt"]) < bid < ask < Decimal(limits["buyLmt"])
+            assert abs((Decimal(limits["sellLmt"]) + Decimal(limits["buyLmt"])) / (bid + ask) - 1) < Decimal("0.01")
+
+
+async def test_insurance_deltas_are_the_pools_that_changed(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("linear", market=FAST) as (_venue, client):
+        await client.ask({"op": "subscribe", "args": ["insurance.USDT"]})
+        first = await client.hear()
+        told = {row["symbols"]: row["balance"] for row in first["data"]}
+        assert {row["coin"] for row in first["data"]} == {"USDT"}
+        assert len(told) > 1
+        before = first["ts"]
+        for _ in range(5):
+            message = await client.hear()
+            assert message["type"] == "delta"
+            assert message["ts"] - before >= 1000
+            before = message["ts"]
+            assert all(told[row["symbols"]] != row["balance"] for row in message["data"])
+            told |= {row["symbols"]: row["balance"] for row in message["data"]}
+
+
+async def test_a_full_book_is_a_rest_snapshot_and_the_deltas_after_it(autojump_clock: trio.testing.MockClock) -> None:
+    async with in_memory("spot", market=FAST) as (venue, client):
+        await client.ask({"op": "subscribe", "args": ["orderbook.full.BTCUSDT"]})
+        buffered = [await client.hear() for _ in range(5)]
+        assert {message["type"] for message in buffered} == {"delta"}
+        request = Request("GET", "/v5/market/full_orderbook?category=spot&symbol=BTCUSDT", {})
+        snapshot = body(venue.dialect.rest(request))["result"]
+        assert snapshot.keys() == documented("rest.market.full_orderbook.json")["result"].keys()
+        buffered += await client.hear_until(lambda message: message["data"]["u"] >= snapshot["u"] + 100)
+        matching = [number for number, each in enumerate(buffered) if each["data"]["u"] == snapshot["u"]]
+        assert [buffered[number]["data"]["seq"] for number in matching] == [snapshot["seq"]]
+        book, last = Book(), snapshot["u"]
+        book.replace(snapshot["b"], snapshot["a"])
+        for message in buffered[matching[0] + 1 :]:
+            assert message["data"]["u"] == last + 1
+            last = message["data"]["u"]
+            book.change(message["data"]["b"], message["data"]["a"])
+        assert message["data"]["seq"] == venue.engine("spot", "BTCUSDT").sequence
+        assert (book.bids, book.asks) == true_book(venue, "spot", "BTCUSDT", 10_000)
+
+
+async def test_a_spread_has_a_book_and_a_catalogue(autojump_clock: trio.testing.MockClock) -> None:
+    symbol = "SOLUSDT_SOL/USDT"
+    async with in_memory("spread", market=FAST) as (venue, client):
+        await client.ask({"op": "subscribe", "args": [f"orderbook.25.{symbol}"]})
+        snapshot, delta = await client.hear(), await client.hear()
+        assert (snapshot["type"], delta["type"]) == ("snapshot", "delta")
+        assert delta.keys() == documented("public.spread.orderbook.25.jsonl").keys()
+        request = Request("GET", "/v5/spread/instrument", {})
+        (row,) = body(venue.dialect.rest(request))["result"]["list"]
+        expected = documented("rest.spread.instrument.json")["result"]["list"][0]
+        assert row.keys() == expected.keys()
+        assert (row["symbol"], row["legs"]) == (symbol, expected["legs"])
+        request = Request("GET", f"/v5/spread/orderbook?symbol={symbol}&limit=5", {})
+        book = body(venue.dialect.rest(request))["result"]
+        assert (book["s"], len(book["b"]), len(book["a"])) == (symbol, 5, 5)
+        request = Request("GET", f"/v5/market/orderbook?category=spread&symbol={symbol}", {})
+        assert body(venue.dialect.rest(request))["retCode"] == 10001
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("misc/status", "public.misc.system.status.jsonl"),
+        ("rfq", "public.rfq.trades.jsonl"),
+        ("fp", "public.fp.earn.dualassets.offers.jsonl"),
+        ("fp", "public.fp.earn.smartleverage.offers.jsonl"),
+        ("fp", "public.fp.earn.doublewin.offers.jsonl"),
+        ("fp", "public.fp.earn.discountbuy.offers.jsonl"),
+    ],
+)
+async def test_what_nothing_generates_is_pushed(path: str, name: str) -> None:
+    expected = documented(name)
+    topic = expected["topic"]
+    async with (
+        open_venue("bybit", market=SLOW) as venue,
+        connect(venue, f"/v5/public/{path}") as client,
+        httpx.AsyncClient(base_url=venue.rest_url) as http,
+    ):
+        assert (await client.ask({"op": "ping"}))["ret_msg"] == "pong"
+        assert (await client.ask({"op": "subscribe", "args": ["nothing"]}))["success"] is False
+        assert (await client.ask({"op": "subscribe", "args": [topic]}))["success"] is True
+        answer = await http.post("/sim/public", json={"topic": topic, "data": expected["data"]})
+        assert answer.json() == {"hit": 1}
+        got = await client.hear()
+        assert got.keys() == expected.keys()
+        assert (got["topic"], got["data"]) == (topic, expected["data"])
+        answer = await http.post("/sim/public", json={"topic": "nothing", "data": []})
+        assert answer.json() == {"hit": 0}
+        faulty: list[dict[str, Any]] = [{"data": []}, {"topic": topic}]
+        for wrong in faulty:
+            assert (await http.post("/sim/public", json=wrong)).status_code == 400
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
