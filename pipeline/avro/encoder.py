@@ -95,7 +95,8 @@ _TYPES = {
     "boolean": _Type(
         boolean_piece,
         "TRUE if {0} is True else FALSE if {0} is False else boolean_piece({0})",
-        "NULL if {0} is None else SOME + boolean_piece({0})",
+        "SOME + FALSE if {0} is False else SOME + TRUE if {0} is True "
+        "else NULL if {0} is None else SOME + boolean_piece({0})",
     ),
     "double": _called("double_piece", double_piece),
     "int": _cached("INT", int_piece),

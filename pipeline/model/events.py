@@ -84,8 +84,9 @@ class Trade(Event):
     """Exact size in quote currency, for contracts that are worth a fixed quote amount (inverse)."""
     aggressor: str
     """The taker's side: "buy" or "sell"."""
-    is_block: bool = False
-    is_rpi: bool = False
+    is_block: bool | None = None
+    is_rpi: bool | None = None
+    """Whether it was against retail-price-improvement liquidity."""
     match_count: int | None = None
     """How many maker matches the venue put into this print; None if it prints each match."""
     tick_direction: str | None = None
@@ -382,7 +383,7 @@ class PriceLimit(Event):
     """Above it no buy order is accepted."""
     min_sell_price: DecimalText | None = None
     """Below it no sell order is accepted."""
-    is_enabled: bool = True
+    is_enabled: bool | None = None
 
 
 @attrs.define
@@ -559,7 +560,7 @@ class FeedStatus(Event):
     IDENTITY = ("venue", "market", "instrument", "connection", "status", "receive_time")
 
     status: str
-    """connected, lost, gap, stale, resynced, subscribed, unsubscribed or refused."""
+    """connected, lost, replaced, gap, stale, resynced, subscribed, unsubscribed or refused."""
     scope: str
     """What it concerns: connection, channel or instrument."""
     reason: str

@@ -230,7 +230,6 @@ def refusal(event: Event, decimals: Decimals = "text", kind: str = "") -> str:
         ({"sequence": -(2**63) - 1}, f"trade.sequence: does not fit 64 bits: {-(2**63) - 1}"),
         ({"sequence": "7"}, "trade.sequence: is of the wrong type str: '7'"),
         ({"match_count": 2**31}, f"trade.match_count: does not fit 32 bits: {2**31}"),
-        ({"is_block": None}, "trade.is_block: must not be null: None"),
         ({"is_block": 1}, "trade.is_block: is of the wrong type int: 1"),
         ({"implied_volatility": "0.5"}, "trade.implied_volatility: is of the wrong type str: '0.5'"),
         ({"price": ["1"]}, "trade.price: is of the wrong type list: ['1']"),
@@ -258,6 +257,7 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> No
     [
         ({"fees": {"USDT": "0.1", "MNT": "x"}}, "order.fees['MNT']: is no decimal number: 'x'"),
         ({"fees": {"USDT": None}}, "order.fees['USDT']: must not be null: None"),
+        ({"is_snapshot": None}, "order.is_snapshot: must not be null: None"),
         ({"fees": {"USDT": 0.1}}, "order.fees['USDT']: is of the wrong type float: 0.1"),
         ({"fees": {None: "0.1"}}, "order.fees: key: must not be null: None"),
         ({"fees": {5: "0.1"}}, "order.fees: key: is of the wrong type int: 5"),

@@ -6,6 +6,8 @@ fields, duplicates) is not listed.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from pipeline.model.decimals import DecimalText
@@ -78,6 +80,8 @@ class OrderRow(msgspec.Struct, rename="camel", gc=False):
 class OrderMessage(msgspec.Struct, rename="camel", gc=False):
     """`order`, `order.{category}` or `spread.order`."""
 
+    UNREAD: ClassVar = ("id",)
+
     topic: str
     creation_time: int
     data: list[OrderRow]
@@ -85,6 +89,8 @@ class OrderMessage(msgspec.Struct, rename="camel", gc=False):
 
 class ExtraFee(msgspec.Struct, rename="camel", gc=False):
     """A tax or another charge on a fill."""
+
+    UNREAD: ClassVar = ("feeRate",)
 
     fee: DecimalText
     fee_coin: str
@@ -137,6 +143,8 @@ class FillRow(msgspec.Struct, rename="camel", gc=False):
 class FillMessage(msgspec.Struct, rename="camel", gc=False):
     """`execution`, `execution.{category}`, `execution.fast…` or `spread.execution`."""
 
+    UNREAD: ClassVar = ("id",)
+
     topic: str
     creation_time: int
     data: list[FillRow]
@@ -144,6 +152,8 @@ class FillMessage(msgspec.Struct, rename="camel", gc=False):
 
 class PositionRow(msgspec.Struct, rename="camel", gc=False):
     """One element of `position`."""
+
+    UNREAD: ClassVar = ("bustPrice", "positionBalance", "tpslMode", "tradeMode")
 
     category: str
     symbol: str
@@ -189,6 +199,8 @@ class PositionRow(msgspec.Struct, rename="camel", gc=False):
 class PositionMessage(msgspec.Struct, rename="camel", gc=False):
     """`position` or `position.{category}`."""
 
+    UNREAD: ClassVar = ("id",)
+
     topic: str
     creation_time: int
     data: list[PositionRow]
@@ -196,6 +208,8 @@ class PositionMessage(msgspec.Struct, rename="camel", gc=False):
 
 class CoinRow(msgspec.Struct, rename="camel", gc=False):
     """One coin of a wallet."""
+
+    UNREAD: ClassVar = ("availableToWithdraw", "availableToBorrow", "free")
 
     coin: str
     equity: Amount = None
@@ -220,6 +234,14 @@ class CoinRow(msgspec.Struct, rename="camel", gc=False):
 class WalletRow(msgspec.Struct, rename="camel", gc=False):
     """One account: its totals in US dollars, and the coins that changed."""
 
+    UNREAD: ClassVar = (
+        "accountIMRateByMp",
+        "accountMMRateByMp",
+        "totalInitialMarginByMp",
+        "totalMaintenanceMarginByMp",
+        "accountLTV",
+    )
+
     coin: list[CoinRow]
     account_type: Text = None
     account_im_rate: Amount = msgspec.field(name="accountIMRate", default=None)
@@ -238,6 +260,8 @@ class WalletRow(msgspec.Struct, rename="camel", gc=False):
 class WalletMessage(msgspec.Struct, rename="camel", gc=False):
     """`wallet`."""
 
+    UNREAD: ClassVar = ("id",)
+
     topic: str
     creation_time: int
     data: list[WalletRow]
@@ -255,6 +279,8 @@ class GreeksRow(msgspec.Struct, rename="camel", gc=False):
 
 class GreeksMessage(msgspec.Struct, rename="camel", gc=False):
     """`greeks`."""
+
+    UNREAD: ClassVar = ("id",)
 
     topic: str
     creation_time: int

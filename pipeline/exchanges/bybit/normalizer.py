@@ -1,13 +1,13 @@
 """Bybit's messages to events.
 
 The first bytes of a message choose one typed decode. Messages that start otherwise (another key order, white
-space) or hold other types than documented take a slower way to the same events. What has a topic but no kind of
-event is passed on as it is.
+space), hold other types than documented or fields that are new take a slower way to the same events. Known topics
+without a kind of event are passed on as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -19,8 +19,10 @@ from pipeline.exchanges.bybit.accounts import ACCOUNT, VENUE, AccountScope
 from pipeline.exchanges.bybit.candles import CandleStream, candles, open_candles
 from pipeline.exchanges.bybit.quotes import BookStream, quotes
 from pipeline.exchanges.bybit.tickers import FIELDS, TickerStream, merge, number
-from pipeline.exchanges.bybit.topics import MARKETS, RPI_DEPTH, family_of, instrument_of, raw_channel
+from pipeline.exchanges.bybit.topics import MARKETS, PASSED_ON, RPI_DEPTH, family_of, instrument_of, raw_channel
 from pipeline.exchanges.venue import Catalogue, StreamState
+from pipeline.exchanges.vocabulary import Vocabulary, strict
+from pipeline.model.account import AccountRaw
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import (
     BASE,
@@ -38,6 +40,7 @@ from pipeline.model.events import (
 _PREFIX = 14
 """Bytes that tell the topic families apart, behind `{"topic":"` as well as behind the `{"id":"` of options."""
 _OF_ONE_INSTRUMENT = ("allLiquidation.", "priceLimit.")
+_SIDES = {"Buy": "buy", "Sell": "sell"}
 _MARKETS = {"private": ACCOUNT, "status": "system"}
 """The market of what a stream brings without an instrument, where it is not the stream's name."""
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -61,12 +64,16 @@ class BybitNormalizer:
     account: str | None = None
     """Our name of the account whose private stream this is."""
     streams: Mapping[str, StreamState] = attrs.field(init=False)
+    unknown_fields: Sequence[str] = attrs.field(init=False)
+    _vocabulary: Vocabulary = attrs.field(factory=Vocabulary, init=False)
+    _note: Callable[[str], None] = attrs.field(init=False)
     _streams: dict[str, StreamState] = attrs.field(factory=dict, init=False)
     _origins: dict[str | None, Origin] = attrs.field(factory=dict, init=False)
     _books: dict[str, BookStream] = attrs.field(factory=dict, init=False)
     _tickers: dict[str, TickerStream] = attrs.field(factory=dict, init=False)
     _candles: dict[str, CandleStream] = attrs.field(factory=dict, init=False)
     _families: Mapping[str, Family] = attrs.field(init=False)
+    """As in `FAMILIES`, those with unknown fields replaced."""
     _readers: Mapping[bytes, Reader] = attrs.field(init=False)
     _size_unit: str = attrs.field(init=False)
     _market: str = attrs.field(init=False)
@@ -74,8 +81,10 @@ class BybitNormalizer:
 
     def __attrs_post_init__(self) -> None:
         self.streams = self._streams
+        self.unknown_fields = self._vocabulary.unknown
+        self._note = self._note_ticker_field
         self._families = FAMILIES.get(self.stream, {})
-        self._readers = _READERS if self.stream in MARKETS else {}
+        self._readers = _READERS.get(self.stream, {})
         self._size_unit = QUOTE if self.stream == "inverse" else BASE
         self._market = _MARKETS.get(self.stream, self.stream)
         self._scope = AccountScope(self.connection, self.catalogue, self.account)
@@ -105,12 +114,27 @@ class BybitNormalizer:
                 return []
             if not isinstance(topic, str):
                 raise ValueError("neither data nor a known answer")
-            family = self._families.get(family_of(topic))
-            if family is None:
-                return [self._raw(topic, plain, message, receive_time)]
-            return family.take(self, wire.loosely(plain, family.shape), receive_time)
+            name = family_of(topic)
+            family = self._families.get(name)
+            if family is not None:
+                events = family.take(self, wire.loosely(plain, family.loose_shape), receive_time)
+                self._learn(name, family, plain)
+                return events
+            if name not in PASSED_ON.get(self.stream, ()):
+                raise ValueError(f'unknown topic "{topic}"')
+            return [self._raw(topic, plain, message, receive_time)]
         except _UNREADABLE as error:
             raise BadMessage(f"{VENUE} {self.stream} {topic or 'message'}: {error}") from error
+
+    def _learn(self, name: str, family: Family, plain: dict[str, Any]) -> None:
+        """Note the unknown fields of a message that could be read, so that they are no obstacle to the next."""
+        shape = self._vocabulary.learn(name, family.shape, plain)
+        if shape is not None:
+            self._families = {**self._families, name: attrs.evolve(family, decode=msgspec.json.Decoder(shape).decode)}
+            self._readers = _readers(self._families) if self.stream in MARKETS else {}
+
+    def _note_ticker_field(self, name: str) -> None:
+        self._vocabulary.note("tickers", f"data.{name}")
 
     def _take_trades(self, message: wire.TradeMessage, receive_time: int) -> list[Event]:
         received = Micros(receive_time)
@@ -133,7 +157,7 @@ class BybitNormalizer:
                     unit,
                     None if inverse else row.v,
                     row.v if inverse else None,
-                    row.S.lower(),
+                    _SIDES.get(row.S) or row.S.lower(),
                     row.BT,
                     row.RPI,
                     None,
@@ -157,9 +181,6 @@ class BybitNormalizer:
         return events
 
     def _take_book(self, message: wire.BookMessage | wire.RpiBookMessage, receive_time: int) -> list[Event]:
-        kind = message.type
-        if kind != "delta" and kind != "snapshot":
-            raise ValueError(f"$.type: {kind!r} is neither snapshot nor delta")
         stream = self._books.get(message.topic)
         if stream is None:
             stream = self._open_book(message.topic)
@@ -171,7 +192,7 @@ class BybitNormalizer:
         book = message.data
         update = book.u
         # A restart of the service is announced by u = 1, which overwrites the book whatever its type says.
-        is_snapshot = kind == "snapshot" or update == 1
+        is_snapshot = message.type == "snapshot" or update == 1
         time = Micros((message.cts or message.ts) * 1000)
         if stream.depth == 1:
             return quotes(stream, origin, is_snapshot, book, time, Micros(receive_time), self._size_unit)
@@ -196,9 +217,6 @@ class BybitNormalizer:
         ]
 
     def _take_ticker(self, message: wire.TickerMessage | wire.LooseTickerMessage, receive_time: int) -> list[Event]:
-        kind = message.type
-        if kind != "delta" and kind != "snapshot":
-            raise ValueError(f"$.type: {kind!r} is neither snapshot nor delta")
         data = message.data
         if type(message) is wire.LooseTickerMessage:
             data = _texts(data, self.stream)
@@ -209,7 +227,17 @@ class BybitNormalizer:
         if origin is None or origin.symbol is None:
             origin = stream.origin = self._origin(instrument_of(message.topic, "tickers", 1))
         time = Micros(message.ts * 1000)
-        events = merge(stream, origin, self.stream, kind == "snapshot", data, time, Micros(receive_time), message.cs)
+        events = merge(
+            stream,
+            origin,
+            self.stream,
+            message.type == "snapshot",
+            data,
+            time,
+            Micros(receive_time),
+            message.cs,
+            self._note,
+        )
         if not stream.messages:
             self._streams[message.topic] = self._tickers[message.topic] = stream
         stream.messages += 1
@@ -267,20 +295,16 @@ class BybitNormalizer:
         stream.messages += 1
         stream.last_receive = receive_time
 
-    def _raw(self, topic: str, plain: dict[str, Any], message: bytes, receive_time: int) -> Raw:
-        time = plain.get("ts") or plain.get("creationTime")
+    def _raw(self, topic: str, plain: dict[str, Any], message: bytes, receive_time: int) -> Event:
+        sent = plain.get("ts") or plain.get("creationTime")
+        time = Micros(sent * 1000) if type(sent) is int else None
         channel, instrument = raw_channel(topic)
-        origin, payload = self._origin(instrument), message.decode()
+        origin, received = self._origin(instrument), Micros(receive_time)
+        payload, digest = message.decode(), sha256(message).hexdigest()
         self._count(topic, origin, receive_time)
-        return Raw(
-            origin,
-            Micros(time * 1000) if type(time) is int else None,
-            Micros(receive_time),
-            None,
-            channel,
-            payload,
-            sha256(message).hexdigest(),
-        )
+        if self.stream == "private":
+            return AccountRaw(origin, time, received, None, channel, False, payload, digest)
+        return Raw(origin, time, received, None, channel, payload, digest)
 
     def _origin(self, instrument: str | None) -> Origin:
         """One origin per instrument; replaced once, when the catalogue has come to know the symbol."""
@@ -302,44 +326,60 @@ Reader = tuple[Callable[[bytes], Any], Callable[[BybitNormalizer, Any, int], lis
 class Family:
     """Topics with one form of message, and what becomes of it."""
 
-    decode: Callable[[bytes], Any]
-    shape: type[Any]
-    """What `decode` gives, for messages of loose types."""
+    shape: type[msgspec.Struct]
     take: Callable[[BybitNormalizer, Any, int], list[Event]]
     """Raises `ValueError` before it changed anything."""
+    loose_shape: type[msgspec.Struct]
+    """For messages of loose types."""
+    decode: Callable[[bytes], Any]
+    """By the strict form of `shape`."""
 
 
-def _decode_book(message: bytes) -> wire.BookMessage | wire.RpiBookMessage:
-    return wire.decode_rpi_book(message) if message[20:24] == b"rpi." else wire.decode_book(message)
+def _family(
+    shape: type[msgspec.Struct],
+    take: Callable[[BybitNormalizer, Any, int], list[Event]],
+    loose_shape: type[msgspec.Struct] | None = None,
+) -> Family:
+    return Family(shape, take, loose_shape or shape, msgspec.json.Decoder(strict(shape)).decode)
 
 
-def _risk(shape: type[Any], read: Callable[[Any, risk.OriginOf, Micros], list[Event]]) -> Family:
+def _risk(shape: type[msgspec.Struct], read: Callable[[Any, risk.OriginOf, Micros], list[Event]]) -> Family:
     def take(normalizer: BybitNormalizer, message: Any, receive_time: int) -> list[Event]:
         return normalizer._take_risk(read, message, receive_time)
 
-    return Family(msgspec.json.Decoder(shape).decode, shape, take)
+    return _family(shape, take)
 
 
-def _account(shape: type[Any], read: Callable[[Any, AccountScope, Micros], list[Event]]) -> Family:
+def _account(shape: type[msgspec.Struct], read: Callable[[Any, AccountScope, Micros], list[Event]]) -> Family:
     def take(normalizer: BybitNormalizer, message: Any, receive_time: int) -> list[Event]:
         return normalizer._take_account(read, message, receive_time)
 
-    return Family(msgspec.json.Decoder(shape).decode, shape, take)
+    return _family(shape, take)
 
 
-_PUBLIC: Mapping[str, Family] = {
-    "orderbook": Family(wire.decode_book, wire.BookMessage, BybitNormalizer._take_book),
-    "orderbook.rpi": Family(wire.decode_rpi_book, wire.RpiBookMessage, BybitNormalizer._take_book),
-    "publicTrade": Family(wire.decode_trades, wire.TradeMessage, BybitNormalizer._take_trades),
-    "tickers": Family(wire.decode_ticker, wire.LooseTickerMessage, BybitNormalizer._take_ticker),
-    "kline": Family(wire.decode_candles, wire.CandleMessage, BybitNormalizer._take_candles),
-    "allLiquidation": _risk(risk.LiquidationMessage, risk.liquidations),
+_COMMON: Mapping[str, Family] = {
+    "orderbook": _family(wire.BookMessage, BybitNormalizer._take_book),
+    "publicTrade": _family(wire.TradeMessage, BybitNormalizer._take_trades),
+    "tickers": _family(wire.TickerMessage, BybitNormalizer._take_ticker, wire.LooseTickerMessage),
+}
+_SPOT: Mapping[str, Family] = {
+    **_COMMON,
+    "orderbook.rpi": _family(wire.RpiBookMessage, BybitNormalizer._take_book),
+    "kline": _family(wire.CandleMessage, BybitNormalizer._take_candles),
     "priceLimit": _risk(risk.PriceLimitMessage, risk.price_limits),
+}
+_FUTURES: Mapping[str, Family] = {
+    **_SPOT,
+    "allLiquidation": _risk(risk.LiquidationMessage, risk.liquidations),
     "insurance": _risk(risk.InsuranceMessage, risk.insurance_funds),
     "adlAlert": _risk(risk.AdlMessage, risk.adl_alerts),
 }
 FAMILIES: Mapping[str, Mapping[str, Family]] = {
-    **dict.fromkeys(MARKETS, _PUBLIC),
+    "spot": _SPOT,
+    "linear": _FUTURES,
+    "inverse": _FUTURES,
+    "option": _COMMON,
+    "spread": _COMMON,
     "status": {"system.status": _risk(risk.StatusMessage, risk.system_statuses)},
     "private": {
         "order": _account(account_wire.OrderMessage, orders.orders),
@@ -355,10 +395,11 @@ FAMILIES: Mapping[str, Mapping[str, Family]] = {
 """By stream. A further topic is one wire type, one function from it to events, and one line here."""
 
 
-def _readers() -> dict[bytes, Reader]:
+def _readers(families: Mapping[str, Family]) -> Mapping[bytes, Reader]:
+    """By the first bytes of the messages of a market."""
     readers: dict[bytes, Reader] = {}
-    for name, family in _PUBLIC.items():
-        decode = _decode_book if name.startswith("orderbook") else family.decode
+    for name, family in families.items():
+        decode = _book_decoder(families) if name.startswith("orderbook") else family.decode
         for start in ('{"topic":"', '{"id":"'):
             prefix = f"{start}{name}.".encode()[:_PREFIX]
             if len(prefix) == _PREFIX:
@@ -366,15 +407,23 @@ def _readers() -> dict[bytes, Reader]:
     return readers
 
 
-_READERS: Mapping[bytes, Reader] = _readers()
+def _book_decoder(families: Mapping[str, Family]) -> Callable[[bytes], Any]:
+    book, rpi = families["orderbook"].decode, families.get("orderbook.rpi")
+    if rpi is None:
+        return book
+    rpi_book = rpi.decode
+    return lambda message: rpi_book(message) if message[20:24] == b"rpi." else book(message)
+
+
+_READERS: Mapping[str, Mapping[bytes, Reader]] = {market: _readers(FAMILIES[market]) for market in MARKETS}
 
 
 def _texts(data: Mapping[str, Any], market: str) -> dict[str, str]:
-    """The known fields, null as the venue's own "" for no value."""
+    """The fields as text, null as the venue's own "" for no value; of unknown fields the name alone."""
     texts: dict[str, str] = {}
-    for key in FIELDS[market].keys() & data.keys():
-        value = data[key]
-        if value is not None and not isinstance(value, str):
+    known = FIELDS[market]
+    for key, value in data.items():
+        if key in known and value is not None and not isinstance(value, str):
             raise ValueError(f"$.data.{key}: expected text, got {type(value).__name__}")
-        texts[key] = value or ""
+        texts[key] = value if key in known and value else ""
     return texts

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import ClassVar
 
 import msgspec
 
 from pipeline.exchanges.bybit.tickers import millis
+from pipeline.exchanges.bybit.wire import Kind
 from pipeline.model.decimals import DecimalText, is_decimal
 from pipeline.model.events import (
     BASE,
@@ -47,6 +49,8 @@ class LiquidationRow(msgspec.Struct, gc=False):
 class LiquidationMessage(msgspec.Struct, gc=False):
     """`allLiquidation.{symbol}`: what happened in half a second."""
 
+    UNREAD: ClassVar = ("type", "ts")
+
     topic: str
     data: list[LiquidationRow]
 
@@ -81,13 +85,15 @@ class InsuranceMessage(msgspec.Struct, gc=False):
     """`insurance.{pool}`; a delta lists what changed."""
 
     topic: str
-    type: str
+    type: Kind
     ts: int
     data: list[FundRow]
 
 
 class AdlRow(msgspec.Struct, gc=False):
     """One element of `adlAlert`: documented as text, shown as JSON numbers."""
+
+    UNREAD: ClassVar = ("mb",)
 
     s: str
     c: str | None = None
@@ -101,6 +107,8 @@ class AdlRow(msgspec.Struct, gc=False):
 class AdlMessage(msgspec.Struct, gc=False):
     """`adlAlert.{pool}`."""
 
+    UNREAD: ClassVar = ("type",)
+
     topic: str
     ts: int
     data: list[AdlRow]
@@ -110,7 +118,7 @@ class StatusRow(msgspec.Struct, rename="camel", gc=False):
     """One element of `system.status`."""
 
     state: str
-    title: str = ""
+    title: str
     id: str | None = None
     begin: str | None = None
     end: str | None = None
@@ -171,8 +179,6 @@ def price_limits(message: PriceLimitMessage, origin_of: OriginOf, receive_time: 
 
 def insurance_funds(message: InsuranceMessage, origin_of: OriginOf, receive_time: Micros) -> list[Event]:
     """One event per fund; a fund that several contracts share is of none of them and named by them all."""
-    if message.type not in {"snapshot", "delta"}:
-        raise ValueError(f"$.type: {message.type!r} is neither snapshot nor delta")
     pool = message.topic.partition(".")[2] or None
     events: list[Event] = []
     for row in message.data:

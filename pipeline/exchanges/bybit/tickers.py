@@ -193,8 +193,9 @@ def merge(
     exchange_time: Micros,
     receive_time: Micros,
     sequence: int | None,
+    note: Callable[[str], None],
 ) -> list[Event]:
-    """The ticker after this message, and the prices and rates in it that changed.
+    """The ticker after this message, and the prices and rates in it that changed; `note` gets each unknown field.
 
     A delta without a snapshot before it gives nothing. Raises `ValueError` for an unreadable field and leaves
     the state as it was then.
@@ -211,6 +212,8 @@ def merge(
         if field is not None:
             position, read = field
             values[position] = (text or None) if read is None else read(text)
+        elif key != "symbol":  # which the topic tells
+            note(key)
     values[_ORIGIN], values[_TIME], values[_RECEIVE], values[_SEQUENCE] = origin, exchange_time, receive_time, sequence
     if market == "inverse":
         values[_UNIT] = QUOTE

@@ -105,6 +105,15 @@ _PAIRS = frozenset(
     {"orderbook.rpi", "orderbook.full", "system.status", "execution.fast", "spread.order", "spread.execution"}
 )
 """Families that are named by the first two parts of a topic, not by the first alone."""
+PASSED_ON: Mapping[str, tuple[str, ...]] = {
+    "spot": ("orderbook.full", "lt", "tickers_lt", "kline_lt"),
+    "linear": ("orderbook.full", "liquidation"),
+    "inverse": ("orderbook.full", "liquidation"),
+    "rfq": ("rfq",),
+    "fp": ("earn",),
+    "private": ("strategy", "rfq", "dcp"),
+}
+"""Families that are known, but have no kind of event: by stream."""
 _RAW_PREFIXES = {"orderbook.full": 2, "liquidation": 1, "lt": 1, "tickers_lt": 1, "kline_lt": 2}
 """Topics of one instrument without a kind of event: how many parts stand before the instrument.
 

@@ -1,12 +1,13 @@
 """Bybit's messages as they are on the wire, for one typed decode each.
 
-Field names are the venue's. Unknown keys are ignored, prices and sizes stay text. The fast decoders expect what
-the venue documents; `loosely` also takes numbers where text is due and text where numbers are due, exactly.
+Field names are the venue's, prices and sizes stay text. `UNREAD` lists the documented fields that are not read; those
+that are neither here nor there are ignored and noted (see `vocabulary`). What has a default may be missing.
+`loosely` also takes numbers where text is due and text where numbers are due, exactly.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -20,11 +21,14 @@ else:  # decoded with a fixed length: faster than a tuple of any length, and a r
     Pair = tuple[str, str]
     Triple = tuple[str, str, str]
 
+Kind = Literal["snapshot", "delta"]
 T = TypeVar("T")
 
 
 class Book(msgspec.Struct, gc=False):
     """`data` of `orderbook.{depth}`; the symbol is taken from the topic."""
+
+    UNREAD: ClassVar = ("s",)
 
     b: list[Pair]
     a: list[Pair]
@@ -35,8 +39,10 @@ class Book(msgspec.Struct, gc=False):
 class BookMessage(msgspec.Struct, gc=False):
     """`orderbook.{depth}.{symbol}`."""
 
+    UNREAD: ClassVar = ("id",)
+
     topic: str
-    type: str
+    type: Kind
     ts: int
     data: Book
     cts: int | None = None
@@ -45,6 +51,8 @@ class BookMessage(msgspec.Struct, gc=False):
 
 class RpiBook(msgspec.Struct, gc=False):
     """`data` of `orderbook.rpi`: rows of price, size without RPI orders, size of RPI orders."""
+
+    UNREAD: ClassVar = ("s",)
 
     b: list[Triple]
     a: list[Triple]
@@ -56,24 +64,24 @@ class RpiBookMessage(msgspec.Struct, gc=False):
     """`orderbook.rpi.{symbol}`."""
 
     topic: str
-    type: str
+    type: Kind
     ts: int
     data: RpiBook
     cts: int | None = None
 
 
-class TradeRow(msgspec.Struct, gc=False):
-    """One element of `publicTrade`; the last four fields are of options only."""
+class TradeRow(msgspec.Struct, gc=False, kw_only=True):
+    """One element of `publicTrade`, in the venue's own order; the last four fields are of options only."""
 
     T: int
     s: str
     S: str
     v: DecimalText
     p: DecimalText
-    i: str
     L: str | None = None
-    BT: bool = False
-    RPI: bool = False
+    i: str
+    BT: bool | None = None
+    RPI: bool | None = None
     seq: int | None = None
     mP: DecimalText | None = None
     iP: DecimalText | None = None
@@ -84,6 +92,8 @@ class TradeRow(msgspec.Struct, gc=False):
 class TradeMessage(msgspec.Struct, gc=False):
     """`publicTrade.{symbol}`, for options `publicTrade.{baseCoin}`."""
 
+    UNREAD: ClassVar = ("type", "ts", "id")
+
     topic: str
     data: list[TradeRow]
 
@@ -91,8 +101,10 @@ class TradeMessage(msgspec.Struct, gc=False):
 class TickerMessage(msgspec.Struct, gc=False):
     """`tickers.{symbol}`: `data` holds the fields that changed, or all of them."""
 
+    UNREAD: ClassVar = ("id",)
+
     topic: str
-    type: str
+    type: Kind
     ts: int
     data: dict[str, str]
     cs: int | None = None
@@ -101,22 +113,26 @@ class TickerMessage(msgspec.Struct, gc=False):
 class LooseTickerMessage(msgspec.Struct, gc=False):
     """A ticker among whose fields are other things than text."""
 
+    UNREAD: ClassVar = ("id",)
+
     topic: str
-    type: str
+    type: Kind
     ts: int
     data: dict[str, Any]
     cs: int | None = None
 
 
 class CandleRow(msgspec.Struct, gc=False):
-    """One element of `kline`."""
+    """One element of `kline`, in the venue's own order."""
+
+    UNREAD: ClassVar = ("interval",)
 
     start: int
     end: int
     open: DecimalText
+    close: DecimalText
     high: DecimalText
     low: DecimalText
-    close: DecimalText
     volume: DecimalText
     turnover: DecimalText
     confirm: bool
@@ -125,6 +141,8 @@ class CandleRow(msgspec.Struct, gc=False):
 
 class CandleMessage(msgspec.Struct, gc=False):
     """`kline.{interval}.{symbol}`."""
+
+    UNREAD: ClassVar = ("type", "ts")
 
     topic: str
     data: list[CandleRow]
@@ -136,11 +154,6 @@ class Envelope(msgspec.Struct, gc=False):
     topic: str
 
 
-decode_book = msgspec.json.Decoder(BookMessage).decode
-decode_rpi_book = msgspec.json.Decoder(RpiBookMessage).decode
-decode_trades = msgspec.json.Decoder(TradeMessage).decode
-decode_ticker = msgspec.json.Decoder(TickerMessage).decode
-decode_candles = msgspec.json.Decoder(CandleMessage).decode
 decode_envelope = msgspec.json.Decoder(Envelope).decode
 decode_plain = msgspec.json.Decoder(float_hook=str).decode
 """Untyped; fractions become their own text instead of a float."""

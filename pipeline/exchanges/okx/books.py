@@ -145,10 +145,12 @@ def full_spread_book(stream: Stream, push: FullSpreadBook, receive_time: Micros)
 
 
 def best_quotes(
-    stream: Stream, push: FullBook | FullSpreadBook, receive_time: Micros, layout: Layout = PRICE_SIZE_COUNT
+    stream: Stream,
+    push: FullBook | FullSpreadBook,
+    receive_time: Micros,
+    count_at: int = PRICE_SIZE_COUNT.index("order_count"),
 ) -> list[Event]:
     """Best bid and offer, without the repetitions that OKX sends in silence."""
-    count_at = layout.index("order_count")
     listing = stream.listing
     last = stream.last_number
     events: list[Event] = []
@@ -180,7 +182,7 @@ def best_quotes(
 
 def best_spread_quotes(stream: Stream, push: FullSpreadBook, receive_time: Micros) -> list[Event]:
     """As `best_quotes`."""
-    return best_quotes(stream, push, receive_time, SPREAD_ROW)
+    return best_quotes(stream, push, receive_time, SPREAD_ROW.index("order_count"))
 
 
 def _best(side: list[Row], count_at: int) -> tuple[DecimalText | None, DecimalText | None, int | None]:

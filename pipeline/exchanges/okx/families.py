@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -24,6 +23,7 @@ from pipeline.exchanges.okx import (
     wire_orders,
 )
 from pipeline.exchanges.okx.streams import ACCOUNT, SYSTEM, Family, Stream
+from pipeline.exchanges.vocabulary import strict
 from pipeline.model.events import Event, Micros
 
 Build = Callable[[Stream, Any, Micros], list[Event]]
@@ -31,71 +31,114 @@ Build = Callable[[Stream, Any, Micros], list[Event]]
 _SPREAD_NAME = "sprdId"
 
 
+def decoder(push: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+    """A decoder of this form of push, with numbers in text."""
+    return msgspec.json.Decoder(push, strict=False).decode
+
+
 def _family(
-    push: type, build: Build, *, named_by: str = "instId", market: str = "", price_type: str = "trade"
+    name: str,
+    push: type[msgspec.Struct],
+    build: Build,
+    *,
+    named_by: str = "instId",
+    market: str = "",
+    price_type: str = "trade",
 ) -> Family:
-    decode: Callable[[bytes], Any] = msgspec.json.Decoder(push, strict=False).decode
-    return Family(
-        decode, partial(wire.decode_leniently, kind=push), build, named_by, market, market == ACCOUNT, price_type
-    )
+    return Family(name, push, decoder(strict(push)), build, named_by, market, market == ACCOUNT, price_type)
 
 
-def _over_many(push: type, build: Build, market: str) -> Family:
-    return _family(push, build, named_by="", market=market)
+def _over_many(name: str, push: type[msgspec.Struct], build: Build, market: str) -> Family:
+    return _family(name, push, build, named_by="", market=market)
 
 
-def _private(push: type, build: Build) -> Family:
-    return _family(push, build, named_by="", market=ACCOUNT)
+def _private(name: str, push: type[msgspec.Struct], build: Build) -> Family:
+    return _family(name, push, build, named_by="", market=ACCOUNT)
 
 
-FAMILIES = {
-    "trades": _family(wire.Trades, trades.trades),
-    "trades-all": _family(wire.Trades, trades.trades),
-    "option-trades": _over_many(wire.OptionTrades, trades.option_trades, "option"),
-    "public-block-trades": _family(wire.OptionTrades, trades.block_trades),
-    "books": _family(wire.IncrementalBook, books.incremental_book),
-    "books-l2-tbt": _family(wire.IncrementalBook, books.incremental_book),
-    "books50-l2-tbt": _family(wire.IncrementalBook, books.incremental_book),
-    "books-rpi": _family(wire.IncrementalBook, books.rpi_book),
-    "books-elp": _family(wire.IncrementalBook, books.incremental_book),
-    "books5": _family(wire.FullBook, books.full_book),
-    "bbo-tbt": _family(wire.FullBook, books.best_quotes),
-    "tickers": _family(wire.Tickers, prices.tickers),
-    "mark-price": _family(wire.MarkPrices, prices.mark_prices),
-    "index-tickers": _family(wire.IndexTickers, prices.index_tickers),
-    "funding-rate": _family(wire.Fundings, prices.fundings),
-    "open-interest": _family(wire.OpenInterests, prices.open_interests),
-    "instruments": _over_many(wire.Instruments, instruments.instruments, "option"),
-    "liquidation-orders": _over_many(wire_conditions.Liquidations, conditions.liquidations, SYSTEM),
-    "price-limit": _family(wire_conditions.PriceLimits, conditions.price_limits),
-    "opt-summary": _over_many(wire_conditions.OptionSummaries, conditions.option_summaries, "option"),
-    "estimated-price": _over_many(wire_conditions.EstimatedPrices, conditions.estimated_prices, SYSTEM),
-    "adl-warning": _over_many(wire_conditions.AdlWarnings, conditions.adl_warnings, SYSTEM),
-    "status": _over_many(wire_conditions.Statuses, conditions.statuses, SYSTEM),
-    "sprd-public-trades": _family(wire.Trades, trades.trades, named_by=_SPREAD_NAME),
-    "sprd-books-l2-tbt": _family(wire.IncrementalSpreadBook, books.spread_book, named_by=_SPREAD_NAME),
-    "sprd-books5": _family(wire.FullSpreadBook, books.full_spread_book, named_by=_SPREAD_NAME),
-    "sprd-bbo-tbt": _family(wire.FullSpreadBook, books.best_spread_quotes, named_by=_SPREAD_NAME),
-    "sprd-tickers": _family(wire.Tickers, prices.tickers, named_by=_SPREAD_NAME),
-    "account": _private(wire_account.Accounts, account.balances),
-    "positions": _private(wire_account.Positions, account.positions),
-    "balance_and_position": _private(wire_account.BalancesAndPositions, account.balances_and_positions),
-    "liquidation-warning": _private(wire_account.LiquidationWarnings, account.liquidation_warnings),
-    "account-greeks": _private(wire_account.Greeks, account.greeks),
-    "orders": _private(wire_orders.Orders, orders.orders),
-    "orders-algo": _private(wire_orders.AlgoOrders, orders.algo_orders),
-    "algo-advance": _private(wire_orders.AlgoOrders, orders.algo_orders),
-    "fills": _private(wire_orders.Fills, orders.fills),
-    "sprd-orders": _private(wire_orders.SpreadOrders, spreads.spread_orders),
-    "sprd-trades": _private(wire_orders.SpreadTrades, spreads.spread_trades),
-}
+def _passed_on(name: str, *, is_private: bool) -> Family:
+    return Family(name, None, passing.read, passing.pass_on, named_by="", is_private=is_private)
+
+
+def _by_name(*families: Family) -> Mapping[str, Family]:
+    return {family.name: family for family in families}
+
+
+FAMILIES = _by_name(
+    _family("trades", wire.Trades, trades.trades),
+    _family("trades-all", wire.Trades, trades.trades),
+    _over_many("option-trades", wire.OptionTrades, trades.option_trades, "option"),
+    _family("public-block-trades", wire.OptionTrades, trades.block_trades),
+    _family("books", wire.IncrementalBook, books.incremental_book),
+    _family("books-l2-tbt", wire.IncrementalBook, books.incremental_book),
+    _family("books50-l2-tbt", wire.IncrementalBook, books.incremental_book),
+    _family("books-rpi", wire.IncrementalBook, books.rpi_book),
+    _family("books-elp", wire.IncrementalBook, books.incremental_book),
+    _family("books5", wire.FullBook, books.full_book),
+    _family("bbo-tbt", wire.FullBook, books.best_quotes),
+    _family("tickers", wire.Tickers, prices.tickers),
+    _family("mark-price", wire.MarkPrices, prices.mark_prices),
+    _family("index-tickers", wire.IndexTickers, prices.index_tickers),
+    _family("funding-rate", wire.Fundings, prices.fundings),
+    _family("open-interest", wire.OpenInterests, prices.open_interests),
+    _over_many("instruments", wire.Instruments, instruments.instruments, "option"),
+    _over_many("liquidation-orders", wire_conditions.Liquidations, conditions.liquidations, SYSTEM),
+    _family("price-limit", wire_conditions.PriceLimits, conditions.price_limits),
+    _over_many("opt-summary", wire_conditions.OptionSummaries, conditions.option_summaries, "option"),
+    _over_many("estimated-price", wire_conditions.EstimatedPrices, conditions.estimated_prices, SYSTEM),
+    _over_many("adl-warning", wire_conditions.AdlWarnings, conditions.adl_warnings, SYSTEM),
+    _over_many("status", wire_conditions.Statuses, conditions.statuses, SYSTEM),
+    _family("sprd-public-trades", wire.Trades, trades.trades, named_by=_SPREAD_NAME),
+    _family("sprd-books-l2-tbt", wire.IncrementalSpreadBook, books.spread_book, named_by=_SPREAD_NAME),
+    _family("sprd-books5", wire.FullSpreadBook, books.full_spread_book, named_by=_SPREAD_NAME),
+    _family("sprd-bbo-tbt", wire.FullSpreadBook, books.best_spread_quotes, named_by=_SPREAD_NAME),
+    _family("sprd-tickers", wire.Tickers, prices.tickers, named_by=_SPREAD_NAME),
+    _private("account", wire_account.Accounts, account.balances),
+    _private("positions", wire_account.Positions, account.positions),
+    _private("balance_and_position", wire_account.BalancesAndPositions, account.balances_and_positions),
+    _private("liquidation-warning", wire_account.LiquidationWarnings, account.liquidation_warnings),
+    _private("account-greeks", wire_account.Greeks, account.greeks),
+    _private("orders", wire_orders.Orders, orders.orders),
+    _private("orders-algo", wire_orders.AlgoOrders, orders.algo_orders),
+    _private("algo-advance", wire_orders.AlgoOrders, orders.algo_orders),
+    _private("fills", wire_orders.Fills, orders.fills),
+    _private("sprd-orders", wire_orders.SpreadOrders, spreads.spread_orders),
+    _private("sprd-trades", wire_orders.SpreadTrades, spreads.spread_trades),
+)
 """By channel."""
-CANDLES = {
-    "mark-price-candle": _family(wire.PriceCandles, prices.price_candles, price_type="mark"),
-    "index-candle": _family(wire.PriceCandles, prices.price_candles, price_type="index"),
-    "sprd-candle": _family(wire.TradeCandles, prices.spread_candles, named_by=_SPREAD_NAME),
-    "candle": _family(wire.TradeCandles, prices.trade_candles),
-}
+CANDLES = _by_name(
+    _family("mark-price-candle", wire.PriceCandles, prices.price_candles, price_type="mark"),
+    _family("index-candle", wire.PriceCandles, prices.price_candles, price_type="index"),
+    _family("sprd-candle", wire.TradeCandles, prices.spread_candles, named_by=_SPREAD_NAME),
+    _family("candle", wire.TradeCandles, prices.trade_candles),
+)
 """By prefix of the channel; the interval follows."""
-PASSED_ON = Family(passing.read, passing.read, passing.pass_on, named_by="")
-"""All other channels."""
+PASSED_ON = _by_name(
+    *(
+        _passed_on(name, is_private=False)
+        for name in (
+            "block-tickers",
+            "call-auction-details",
+            "economic-calendar",
+            "event-contract-markets",
+            "public-struc-block-trades",
+        )
+    ),
+    *(
+        _passed_on(name, is_private=True)
+        for name in (
+            "algo-recurring-buy",
+            "copytrading-lead-notification",
+            "deposit-info",
+            "grid-orders-contract",
+            "grid-orders-spot",
+            "grid-positions",
+            "grid-sub-orders",
+            "quotes",
+            "rfqs",
+            "struc-block-trades",
+            "withdrawal-info",
+        )
+    ),
+)
+"""Channels that are known, but have no kind of event."""

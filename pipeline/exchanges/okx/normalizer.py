@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import msgspec
 
 from pipeline.exchanges.okx import topics, wire
-from pipeline.exchanges.okx.families import CANDLES, FAMILIES, PASSED_ON
+from pipeline.exchanges.okx.families import CANDLES, FAMILIES, PASSED_ON, decoder
 from pipeline.exchanges.okx.streams import ACCOUNT, SPREAD, SYSTEM, Family, Listings, Stream
 from pipeline.exchanges.venue import Catalogue, StreamState
+from pipeline.exchanges.vocabulary import Vocabulary
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import Event, Micros
 
@@ -23,6 +25,8 @@ ANY = "ANY"
 MAX_ALIASES = 8192
 """Spellings of `arg` remembered per connection; more than a connection may carry topics."""
 
+_ARG = frozenset(wire.Arg.__struct_fields__) | frozenset(wire.Arg.UNREAD)
+
 _decode_envelope = msgspec.json.Decoder(wire.Envelope).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -31,6 +35,7 @@ class OkxNormalizer:
     """Events of one connection. Sequence numbers are passed on, not judged."""
 
     streams: Mapping[str, StreamState]
+    unknown_fields: Sequence[str]
 
     def __init__(
         self,
@@ -41,6 +46,10 @@ class OkxNormalizer:
     ) -> None:
         self._streams: dict[str, Stream] = {}
         self.streams = self._streams
+        self._vocabulary = Vocabulary()
+        self.unknown_fields = self._vocabulary.unknown
+        self._families: dict[str, Family] = {}
+        """By name, those that had unknown fields."""
         self._by_arg: dict[bytes, Stream] = {}
         self._listings = Listings(catalogue, connection)
         self._account_listings = Listings(catalogue, connection, account)
@@ -94,6 +103,9 @@ class OkxNormalizer:
         if stream is None:
             stream = self._open(topic, arg, "uid" in members, receive_time)
             self._streams[topic] = stream
+        if stream.family.push is not None:
+            for name in members.keys() - _ARG:
+                self._vocabulary.note(stream.family.name, f"arg.{name}")
         # An arg with a brace inside is never found by this, and is decoded each time.
         if len(self._by_arg) < MAX_ALIASES:
             self._by_arg[bytes(envelope.arg)] = stream
@@ -101,8 +113,10 @@ class OkxNormalizer:
 
     def _open(self, topic: str, arg: wire.Arg, is_private: bool, receive_time: int) -> Stream:
         """A new stream; the `arg` of a private one has the user's number."""
-        family, bar = _family_of(arg.channel)
-        if family is PASSED_ON:
+        family, bar = _family_of(topic, arg.channel)
+        family = self._families.get(family.name, family)
+        if family.push is None:
+            is_private = is_private or family.is_private
             name = arg.instId or arg.sprdId
         else:
             is_private = family.is_private
@@ -124,6 +138,7 @@ class OkxNormalizer:
             listing=listings.get(market, name or None, receive_time),
             resume=self._resume,
             resume_key=f"{arg.channel}:{name}",
+            is_private=is_private,
             price_type=family.price_type,
             interval=topics.interval_of(bar),
             venue_interval=bar,
@@ -135,18 +150,34 @@ class OkxNormalizer:
             envelope = _decode_envelope(message)
             if envelope.event or envelope.op:
                 return None
-            return stream.family.decode_again(message)
+            family = stream.family
+            if family.push is None:
+                return family.decode(message)
+            plain = wire.decode_plain(message)
+            push = wire.leniently(plain, family.push)
         except wire.UNREADABLE as error:
             raise BadMessage(f"{stream.topic}: {error}") from None
+        self._learn(family, family.push, plain)
+        return push
+
+    def _learn(self, family: Family, push: type[msgspec.Struct], plain: object) -> None:
+        """Note the unknown fields of a message that could be read, so that they are no obstacle to the next."""
+        shape = self._vocabulary.learn(family.name, push, plain)
+        if shape is None:
+            return
+        self._families[family.name] = learned = attrs.evolve(family, decode=decoder(shape))
+        for stream in self._streams.values():
+            if stream.family is family:
+                stream.family = learned
 
 
-def _family_of(channel: str) -> tuple[Family, str]:
-    """How a channel is read, and the interval in its name."""
-    family = FAMILIES.get(channel)
+def _family_of(topic: str, channel: str) -> tuple[Family, str]:
+    """How a channel is read, and the interval in its name. Raises `BadMessage`."""
+    family = FAMILIES.get(channel) or PASSED_ON.get(channel)
     if family is not None:
         return family, ""
     for prefix, candles in CANDLES.items():
         bar = channel.removeprefix(prefix)
         if bar != channel and bar[:1].isdecimal():
             return candles, bar
-    return PASSED_ON, ""
+    raise BadMessage(f'{topic}: unknown channel "{channel}"')

@@ -1,4 +1,4 @@
-"""Channels without a kind of event of their own: their messages are passed on whole."""
+"""Known channels without a kind of event of their own: their messages are passed on whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from pipeline.exchanges.okx.streams import Listing, Stream
 from pipeline.exchanges.okx.topics import market_of, micros
 from pipeline.exchanges.okx.wire_conditions import Unnamed
+from pipeline.model.account import AccountRaw
 from pipeline.model.events import Event, Micros, Raw
 
 _decode = msgspec.json.Decoder(Unnamed).decode
@@ -30,29 +31,23 @@ def pass_on(stream: Stream, push: Unnamed, receive_time: Micros) -> list[Event]:
     if not push.data:
         return []
     rows = [row for row in push.data if isinstance(row, dict)]
-    return [
-        Raw(
-            _listing(stream, rows, receive_time).origin,
-            _time(rows[0]) if rows else None,
-            receive_time,
-            None,
-            stream.channel,
-            push.text,
-            sha256(push.text.encode()).hexdigest(),
-        )
-    ]
+    origin = _listing(stream, rows, receive_time).origin
+    time = _time(rows[0]) if rows else None
+    digest = sha256(push.text.encode()).hexdigest()
+    if stream.is_private:
+        return [AccountRaw(origin, time, receive_time, None, stream.channel, False, push.text, digest)]
+    return [Raw(origin, time, receive_time, None, stream.channel, push.text, digest)]
 
 
 def _listing(stream: Stream, rows: list[dict[str, Any]], receive_time: Micros) -> Listing:
-    """That of the instrument which the `arg` names, or else all rows."""
+    """That of the instrument which the `arg` names, or else the one row."""
     listing = stream.listing
     if listing.origin.instrument is not None:
         return listing
-    found = {(row.get("instType"), row.get("instId")) for row in rows if isinstance(row.get("instId"), str)}
-    if len(found) != 1 or len(rows) != len(found):
+    if len(rows) != 1:
         return listing
-    ((kind, name),) = found
-    if not name:
+    kind, name = rows[0].get("instType"), rows[0].get("instId")
+    if not name or not isinstance(name, str):
         return listing
     market = kind.lower() if isinstance(kind, str) and kind else market_of(stream.channel, name)
     return stream.listings.get(market, name, receive_time)

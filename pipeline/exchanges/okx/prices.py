@@ -37,8 +37,8 @@ def tickers(stream: Stream, push: Tickers, receive_time: Micros) -> list[Event]:
     for row in push.data:
         listing = stream.of(row.instType, receive_time)
         in_coin = listing.size_unit == BASE
-        volume, in_currency = _text(row.vol24h), _text(row.volCcy24h)
-        bid, ask = _text(row.bidPx), _text(row.askPx)
+        volume, in_currency = row.vol24h or None, row.volCcy24h or None
+        bid, ask = row.bidPx or None, row.askPx or None
         events.append(
             Ticker(
                 listing.origin,
@@ -46,22 +46,22 @@ def tickers(stream: Stream, push: Tickers, receive_time: Micros) -> list[Event]:
                 receive_time,
                 None,
                 listing.size_unit,
-                _text(row.last),
-                _text(row.lastSz) if row.lastSz != NO_VOLUME else None,
+                row.last or None,
+                (row.lastSz or None) if row.lastSz != NO_VOLUME else None,
                 bid,
-                _text(row.bidSz) if bid is not None else None,
+                (row.bidSz or None) if bid is not None else None,
                 ask,
-                _text(row.askSz) if ask is not None else None,
-                _text(row.open24h),
-                _text(row.high24h),
-                _text(row.low24h),
+                (row.askSz or None) if ask is not None else None,
+                row.open24h or None,
+                row.high24h or None,
+                row.low24h or None,
                 None,
                 None,
                 volume,
                 volume if in_coin else in_currency,
                 in_currency if in_coin else None,
-                _text(row.sodUtc0),
-                _text(row.sodUtc8),
+                row.sodUtc0 or None,
+                row.sodUtc8 or None,
             )
         )
     return events
@@ -75,7 +75,7 @@ def mark_prices(stream: Stream, push: MarkPrices, receive_time: Micros) -> list[
             Micros(row.ts * 1000),
             receive_time,
             None,
-            DecimalText(row.markPx),
+            row.markPx,
         )
         for row in push.data
     ]
@@ -89,7 +89,7 @@ def index_tickers(stream: Stream, push: IndexTickers, receive_time: Micros) -> l
             Micros(row.ts * 1000),
             receive_time,
             None,
-            DecimalText(row.idxPx),
+            row.idxPx,
             None,
             _text(row.open24h),
             _text(row.high24h),

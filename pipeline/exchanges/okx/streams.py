@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+from msgspec import Struct
 
 from pipeline.exchanges.venue import Catalogue, StreamState
 from pipeline.model.decimals import DecimalText, exact_product
@@ -108,6 +109,7 @@ class Stream(StreamState):
     """The caller's memory over reconnects: the last trade id by channel and instrument."""
     resume_key: str = ""
     """Of this stream, if it names one instrument."""
+    is_private: bool = False
     price_type: str = "trade"
     interval: str = ""
     venue_interval: str = ""
@@ -133,9 +135,12 @@ class Stream(StreamState):
 class Family:
     """How the pushes of a channel become events; a new channel is a new row in the normalizer's table."""
 
+    name: str
+    """The channel, or the prefix of several."""
+    push: type[Struct] | None
+    """None for messages that are passed on whole."""
     decode: Callable[[bytes], Any]
-    decode_again: Callable[[bytes], Any]
-    """For messages that `decode` cannot read; raises one of `wire.UNREADABLE`."""
+    """By the strict form of `push`; raises one of `wire.UNREADABLE`."""
     build: Callable[[Stream, Any, Micros], list[Event]]
     named_by: str = "instId"
     """The member of the `arg` that names the instrument; empty for channels over many."""

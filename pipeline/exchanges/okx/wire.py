@@ -1,5 +1,7 @@
-"""What OKX sends, as types: only the fields that are published, read by name in any order.
+"""What OKX sends, as types: the fields that are published, read by name in any order.
 
+`UNREAD` lists the documented fields that are not; those that are neither here nor there are ignored and noted (see
+`vocabulary`).
 Decoders are not strict: OKX writes most numbers as text ("1597026383085"), and the fields that are counters or
 times here take both. Prices and sizes stay text. A message that deviates (a number where text is usual, null, or
 an empty string in a field that has a default) is decoded a second time by `decode_leniently`.
@@ -7,12 +9,16 @@ an empty string in a field that has a default) is decoded a second time by `deco
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from pipeline.model.decimals import DecimalText
+
 Text = Annotated[str, Meta(min_length=1)]
+Decimal = Annotated[DecimalText, Meta(min_length=1)]
+EMPTY = DecimalText("")
 Millis = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775)]
 """Milliseconds since 1970 UTC whose microseconds fit 64 bits."""
 Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -37,6 +43,8 @@ class Envelope(Struct, gc=False):
 class Arg(Struct, gc=False, frozen=True, omit_defaults=True):
     """What names a subscription; encoded in this order of keys it is our topic."""
 
+    UNREAD: ClassVar = ("uid", "uly", "extraParams")
+
     channel: Text
     instType: str = ""
     instFamily: str = ""
@@ -46,12 +54,20 @@ class Arg(Struct, gc=False, frozen=True, omit_defaults=True):
     algoId: str = ""
 
 
+class Push(Struct, gc=False):
+    """The top level of a push; `arg` has been read before."""
+
+    UNREAD: ClassVar[tuple[str, ...]] = ("arg",)
+
+
 class TradeRow(Struct, gc=False):
     """`trades`, `trades-all`, `sprd-public-trades`."""
 
+    UNREAD: ClassVar = ("instId", "sprdId")
+
     tradeId: Text
-    px: Text
-    sz: Text
+    px: Decimal
+    sz: Decimal
     side: Text
     ts: Millis
     count: Long | None = None
@@ -62,10 +78,12 @@ class TradeRow(Struct, gc=False):
 class OptionTradeRow(Struct, gc=False):
     """`option-trades`, `public-block-trades`."""
 
+    UNREAD: ClassVar = ("instFamily", "optType", "groupId")
+
     instId: Text
     tradeId: Text
-    px: Text
-    sz: Text
+    px: Decimal
+    sz: Decimal
     side: Text
     ts: Millis
     fillVol: float | None = None
@@ -76,6 +94,8 @@ class OptionTradeRow(Struct, gc=False):
 
 class BookData(Struct, gc=False):
     """`books` and its relatives, `bbo-tbt`."""
+
+    UNREAD: ClassVar = ("instId",)
 
     asks: list[BookRow]
     bids: list[BookRow]
@@ -99,27 +119,31 @@ class SpreadBookData(Struct, gc=False):
 class TickerRow(Struct, gc=False):
     """`tickers`, `sprd-tickers`."""
 
+    UNREAD: ClassVar = ("instId", "sprdId")
+
     ts: Millis
     instType: str = ""
-    last: str = ""
-    lastSz: str = ""
-    askPx: str = ""
-    askSz: str = ""
-    bidPx: str = ""
-    bidSz: str = ""
-    open24h: str = ""
-    high24h: str = ""
-    low24h: str = ""
-    vol24h: str = ""
-    volCcy24h: str = ""
-    sodUtc0: str = ""
-    sodUtc8: str = ""
+    last: DecimalText = EMPTY
+    lastSz: DecimalText = EMPTY
+    askPx: DecimalText = EMPTY
+    askSz: DecimalText = EMPTY
+    bidPx: DecimalText = EMPTY
+    bidSz: DecimalText = EMPTY
+    open24h: DecimalText = EMPTY
+    high24h: DecimalText = EMPTY
+    low24h: DecimalText = EMPTY
+    vol24h: DecimalText = EMPTY
+    volCcy24h: DecimalText = EMPTY
+    sodUtc0: DecimalText = EMPTY
+    sodUtc8: DecimalText = EMPTY
 
 
 class MarkPriceRow(Struct, gc=False):
     """`mark-price`."""
 
-    markPx: Text
+    UNREAD: ClassVar = ("instId",)
+
+    markPx: Decimal
     ts: Millis
     instType: str = ""
 
@@ -127,7 +151,9 @@ class MarkPriceRow(Struct, gc=False):
 class IndexTickerRow(Struct, gc=False):
     """`index-tickers`."""
 
-    idxPx: Text
+    UNREAD: ClassVar = ("instId",)
+
+    idxPx: Decimal
     ts: Millis
     open24h: str = ""
     high24h: str = ""
@@ -138,6 +164,8 @@ class IndexTickerRow(Struct, gc=False):
 
 class FundingRow(Struct, gc=False):
     """`funding-rate`."""
+
+    UNREAD: ClassVar = ("instId", "nextFundingRate")
 
     fundingRate: Text
     ts: Millis
@@ -158,6 +186,8 @@ class FundingRow(Struct, gc=False):
 class OpenInterestRow(Struct, gc=False):
     """`open-interest`."""
 
+    UNREAD: ClassVar = ("instId",)
+
     oi: Text
     ts: Millis
     instType: str = ""
@@ -167,6 +197,33 @@ class OpenInterestRow(Struct, gc=False):
 
 class InstrumentRow(Struct, gc=False):
     """`instruments`, and REST `/public/instruments`."""
+
+    UNREAD: ClassVar = (
+        "seriesId",
+        "tradeQuoteCcyList",
+        "alias",
+        "category",
+        "groupId",
+        "instCategory",
+        "ruleType",
+        "openType",
+        "contTdSwTime",
+        "preMktSwTime",
+        "auctionEndTime",
+        "maxLmtAmt",
+        "maxMktAmt",
+        "maxTwapSz",
+        "maxIcebergSz",
+        "maxTriggerSz",
+        "maxStopSz",
+        "initPxLmtPct",
+        "floatPxLmtPct",
+        "maxPxLmtPct",
+        "rpiMinLevel",
+        "rpiMinPxBand",
+        "futureSettlement",
+        "upcChg",
+    )
 
     instType: Text
     instId: Text
@@ -200,81 +257,81 @@ class IndexRow(Struct, gc=False):
     idxPx: Text
 
 
-class Trades(Struct, gc=False):
+class Trades(Push, gc=False):
     """A push of `trades`, `trades-all` or `sprd-public-trades`."""
 
     data: list[TradeRow]
 
 
-class OptionTrades(Struct, gc=False):
+class OptionTrades(Push, gc=False):
     """A push of `option-trades` or `public-block-trades`."""
 
     data: list[OptionTradeRow]
 
 
-class IncrementalBook(Struct, gc=False):
+class IncrementalBook(Push, gc=False):
     """A push of a book channel that sends one snapshot and then updates."""
 
     action: Literal["snapshot", "update"]
     data: list[BookData]
 
 
-class FullBook(Struct, gc=False):
+class FullBook(Push, gc=False):
     """A push of a book channel that always sends the whole."""
 
     data: list[BookData]
 
 
-class IncrementalSpreadBook(Struct, gc=False):
+class IncrementalSpreadBook(Push, gc=False):
     """As `IncrementalBook`."""
 
     action: Literal["snapshot", "update"]
     data: list[SpreadBookData]
 
 
-class FullSpreadBook(Struct, gc=False):
+class FullSpreadBook(Push, gc=False):
     """As `FullBook`."""
 
     data: list[SpreadBookData]
 
 
-class Tickers(Struct, gc=False):
+class Tickers(Push, gc=False):
     """A push of `tickers` or `sprd-tickers`."""
 
     data: list[TickerRow]
 
 
-class MarkPrices(Struct, gc=False):
+class MarkPrices(Push, gc=False):
     """A push of `mark-price`."""
 
     data: list[MarkPriceRow]
 
 
-class IndexTickers(Struct, gc=False):
+class IndexTickers(Push, gc=False):
     """A push of `index-tickers`."""
 
     data: list[IndexTickerRow]
 
 
-class Fundings(Struct, gc=False):
+class Fundings(Push, gc=False):
     """A push of `funding-rate`."""
 
     data: list[FundingRow]
 
 
-class OpenInterests(Struct, gc=False):
+class OpenInterests(Push, gc=False):
     """A push of `open-interest`."""
 
     data: list[OpenInterestRow]
 
 
-class Instruments(Struct, gc=False):
+class Instruments(Push, gc=False):
     """A push of `instruments`."""
 
     data: list[InstrumentRow]
 
 
-class TradeCandles(Struct, gc=False):
+class TradeCandles(Push, gc=False):
     """A push of `candle…`: open time, o, h, l, c, volume, in currency, (in quote, (confirm)).
 
     Also of `sprd-candle…`, whose row ends with volume and confirm.
@@ -283,13 +340,14 @@ class TradeCandles(Struct, gc=False):
     data: list[Annotated[tuple[str, ...], Meta(min_length=7)]]
 
 
-class PriceCandles(Struct, gc=False):
+class PriceCandles(Push, gc=False):
     """A push of `mark-price-candle…` or `index-candle…`: open time, o, h, l, c, confirm."""
 
     data: list[Annotated[tuple[str, ...], Meta(min_length=6)]]
 
 
-_decode_generic = msgspec.json.Decoder(float_hook=str).decode
+decode_plain = msgspec.json.Decoder(float_hook=str).decode
+"""Untyped; fractions become their own text instead of a float."""
 
 
 def decode_leniently(message: bytes, kind: Any) -> Any:
@@ -297,7 +355,12 @@ def decode_leniently(message: bytes, kind: Any) -> Any:
 
     Raises one of `UNREADABLE`, with the path of what is missing or wrong.
     """
-    return msgspec.convert(as_text(_decode_generic(message)), kind, strict=False)
+    return leniently(decode_plain(message), kind)
+
+
+def leniently(plain: object, kind: Any) -> Any:
+    """As `decode_leniently`, of what `decode_plain` returned."""
+    return msgspec.convert(as_text(plain), kind, strict=False)
 
 
 def as_text(value: Any) -> Any:

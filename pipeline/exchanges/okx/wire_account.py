@@ -6,13 +6,17 @@ slow way.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from msgspec import Struct
 
-from pipeline.exchanges.okx.wire import Long, Millis, Text
+from pipeline.exchanges.okx.wire import Long, Millis, Push, Text
 
 
 class BalanceDetail(Struct, gc=False):
     """One currency of `account`."""
+
+    UNREAD: ClassVar = ("collateralRestrict",)
 
     ccy: Text
     uTime: Millis | None = None
@@ -103,6 +107,16 @@ class CloseOrder(Struct, gc=False, omit_defaults=True):
 class PositionRow(Struct, gc=False):
     """`positions`, `liquidation-warning`, and `posData` of `balance_and_position`."""
 
+    UNREAD: ClassVar = (
+        "pTime",
+        "baseBal",
+        "baseBorrowed",
+        "baseInterest",
+        "quoteBal",
+        "quoteBorrowed",
+        "quoteInterest",
+    )
+
     instId: Text
     pos: Text
     uTime: Millis
@@ -174,6 +188,8 @@ class CashRow(Struct, gc=False):
 class BalanceAndPositionRow(Struct, gc=False):
     """`balance_and_position`."""
 
+    UNREAD: ClassVar = ("pTime", "trades")
+
     eventType: str = ""
     balData: list[CashRow] = []
     posData: list[PositionRow] = []
@@ -194,7 +210,7 @@ class GreeksRow(Struct, gc=False):
     thetaPA: str = ""
 
 
-class Accounts(Struct, gc=False):
+class Accounts(Push, gc=False):
     """A push of `account`: one page of a snapshot, or changes."""
 
     data: list[AccountRow]
@@ -203,7 +219,7 @@ class Accounts(Struct, gc=False):
     lastPage: bool = True
 
 
-class Positions(Struct, gc=False):
+class Positions(Push, gc=False):
     """A push of `positions`: one page of a snapshot, or changes."""
 
     data: list[PositionRow]
@@ -212,19 +228,19 @@ class Positions(Struct, gc=False):
     lastPage: bool = True
 
 
-class BalancesAndPositions(Struct, gc=False):
+class BalancesAndPositions(Push, gc=False):
     """A push of `balance_and_position`."""
 
     data: list[BalanceAndPositionRow]
 
 
-class LiquidationWarnings(Struct, gc=False):
+class LiquidationWarnings(Push, gc=False):
     """A push of `liquidation-warning`."""
 
     data: list[PositionRow]
 
 
-class Greeks(Struct, gc=False):
+class Greeks(Push, gc=False):
     """A push of `account-greeks`."""
 
     data: list[GreeksRow]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from pipeline.exchanges.okx.wire import Millis, Text
+from pipeline.exchanges.okx.wire import Millis, Push, Text
 
 
 class LiquidationDetail(Struct, gc=False):
@@ -24,6 +24,8 @@ class LiquidationDetail(Struct, gc=False):
 class LiquidationRow(Struct, gc=False):
     """`liquidation-orders`: liquidations in one instrument."""
 
+    UNREAD: ClassVar = ("instFamily", "uly")
+
     instType: Text
     instId: Text
     details: list[LiquidationDetail]
@@ -32,15 +34,19 @@ class LiquidationRow(Struct, gc=False):
 class PriceLimitRow(Struct, gc=False):
     """`price-limit`."""
 
+    UNREAD: ClassVar = ("instId",)
+
     ts: Millis
     instType: str = ""
     buyLmt: str = ""
     sellLmt: str = ""
-    enabled: bool = True
+    enabled: bool | None = None
 
 
 class OptionSummaryRow(Struct, gc=False):
     """`opt-summary`."""
+
+    UNREAD: ClassVar = ("instType", "uly")
 
     instId: Text
     ts: Millis
@@ -75,6 +81,8 @@ class EstimatedPriceRow(Struct, gc=False):
 class AdlWarningRow(Struct, gc=False):
     """`adl-warning`."""
 
+    UNREAD: ClassVar = ("maxBal", "maxBalTs", "adlType", "adlBal", "adlRecBal", "decRate", "adlRate", "adlRecRate")
+
     instType: Text
     ts: Millis
     instFamily: str = ""
@@ -100,37 +108,39 @@ class StatusRow(Struct, gc=False):
     env: str = ""
 
 
-class Liquidations(Struct, gc=False):
+class Liquidations(Push, gc=False):
     """A push of `liquidation-orders`."""
+
+    UNREAD: ClassVar = ("arg", "id")
 
     data: list[LiquidationRow]
 
 
-class PriceLimits(Struct, gc=False):
+class PriceLimits(Push, gc=False):
     """A push of `price-limit`."""
 
     data: list[PriceLimitRow]
 
 
-class OptionSummaries(Struct, gc=False):
+class OptionSummaries(Push, gc=False):
     """A push of `opt-summary`."""
 
     data: list[OptionSummaryRow]
 
 
-class EstimatedPrices(Struct, gc=False):
+class EstimatedPrices(Push, gc=False):
     """A push of `estimated-price`."""
 
     data: list[EstimatedPriceRow]
 
 
-class AdlWarnings(Struct, gc=False):
+class AdlWarnings(Push, gc=False):
     """A push of `adl-warning`."""
 
     data: list[AdlWarningRow]
 
 
-class Statuses(Struct, gc=False):
+class Statuses(Push, gc=False):
     """A push of `status`."""
 
     data: list[StatusRow]

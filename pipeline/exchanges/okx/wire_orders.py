@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from msgspec import Struct
 
-from pipeline.exchanges.okx.wire import Millis, Text
+from pipeline.exchanges.okx.wire import Millis, Push, Text
 
 
 class AttachedOrder(Struct, gc=False, omit_defaults=True):
@@ -40,6 +42,8 @@ class LinkedOrder(Struct, gc=False):
 
 class OrderRow(Struct, gc=False):
     """`orders`."""
+
+    UNREAD: ClassVar = ("stpId", "quickMgnType")
 
     instType: Text
     instId: Text
@@ -114,6 +118,8 @@ class OrderRow(Struct, gc=False):
 
 class AlgoRow(Struct, gc=False):
     """`orders-algo`, `algo-advance`."""
+
+    UNREAD: ClassVar = ("ordId", "quickMgnType")
 
     instType: Text
     instId: Text
@@ -255,31 +261,31 @@ class SpreadTradeRow(Struct, gc=False):
     msg: str = ""
 
 
-class Orders(Struct, gc=False):
+class Orders(Push, gc=False):
     """A push of `orders`."""
 
     data: list[OrderRow]
 
 
-class AlgoOrders(Struct, gc=False):
+class AlgoOrders(Push, gc=False):
     """A push of `orders-algo` or `algo-advance`."""
 
     data: list[AlgoRow]
 
 
-class Fills(Struct, gc=False):
+class Fills(Push, gc=False):
     """A push of `fills`."""
 
     data: list[FillRow]
 
 
-class SpreadOrders(Struct, gc=False):
+class SpreadOrders(Push, gc=False):
     """A push of `sprd-orders`."""
 
     data: list[SpreadOrderRow]
 
 
-class SpreadTrades(Struct, gc=False):
+class SpreadTrades(Push, gc=False):
     """A push of `sprd-trades`."""
 
     data: list[SpreadTradeRow]

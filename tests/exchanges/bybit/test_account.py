@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.exchanges.bybit.venue import Bybit
-from pipeline.model.account import AccountGreeks, Balance, Position
+from pipeline.model.account import AccountGreeks, AccountRaw, Balance, Position
 from pipeline.model.errors import BadMessage
-from pipeline.model.events import Raw
 from tests.exchanges.bybit.samples import (
     DATA,
     PRIVATE_CONNECTION,
@@ -200,7 +199,8 @@ def test_greeks() -> None:
 def test_strategies_and_quotes_pass_as_they_are(name: str) -> None:
     (message,) = lines(name)
     (event,) = private(message)
-    assert type(event) is Raw
+    assert type(event) is AccountRaw
+    assert not event.is_snapshot
     assert head(event)[1:5] == ("account", None, None, "main")
     assert (event.channel, event.payload.encode()) == (name.removeprefix("private."), message)
     assert event.exchange_time == json.loads(message)["creationTime"] * 1000

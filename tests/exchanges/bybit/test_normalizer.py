@@ -98,7 +98,6 @@ def test_recorded_linear_trade_without_sequence() -> None:
         "base_size": "0.4",
         "aggressor": "buy",
         "is_block": False,
-        "is_rpi": False,
         "tick_direction": "ZeroMinusTick",
     }
 
@@ -116,7 +115,6 @@ def test_inverse_sizes_are_contracts_of_one_dollar() -> None:
         "quote_size": "5823",
         "aggressor": "buy",
         "is_block": False,
-        "is_rpi": False,
         "tick_direction": "PlusTick",
     }
 
@@ -142,7 +140,6 @@ def test_spot_trades() -> None:
         "base_size": "0.041732",
         "aggressor": "sell",
         "is_block": False,
-        "is_rpi": False,
     }
 
 

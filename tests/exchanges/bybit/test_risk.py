@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.model.account import AccountRaw
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import (
     AdlAlert,
@@ -19,7 +20,17 @@ from pipeline.model.events import (
     SystemStatus,
     Trade,
 )
-from tests.exchanges.bybit.samples import CONNECTION, DATA, RECEIVED, head, lines, normalize, normalizer, values
+from tests.exchanges.bybit.samples import (
+    CONNECTION,
+    DATA,
+    RECEIVED,
+    head,
+    lines,
+    normalize,
+    normalizer,
+    private,
+    values,
+)
 
 
 def test_a_liquidated_short_is_bought_back() -> None:
@@ -69,7 +80,6 @@ def test_price_limits() -> None:
         "receive_time": RECEIVED,
         "max_buy_price": "114450.00",
         "min_sell_price": "103550.00",
-        "is_enabled": True,
     }
     (one_sided,) = normalize("linear", lines("public.linear.priceLimit")[0].replace(b"114450.00", b""))
     assert isinstance(one_sided, PriceLimit)
@@ -213,6 +223,7 @@ def test_spread_book_and_trades() -> None:
     assert isinstance(trade, Trade)
     assert (trade.price, trade.size, trade.aggressor, trade.sequence) == ("19.3928", "2.5", "sell", 1783284617)
     assert (trade.trade_id, trade.base_size) == ("31d0fc58-933b-57b3-8378-f73da06da843", "2.5")
+    assert (trade.is_block, trade.is_rpi) == (None, None)
 
 
 RAW = [
@@ -243,8 +254,8 @@ def test_messages_without_a_kind_pass_as_they_are(
     assert event.payload_sha256 == hashlib.sha256(message).hexdigest()
 
 
-@pytest.mark.parametrize("topic", ["nonsense.X", "liquidation", "liquidation.", "orderbook.full", "order.linear", ""])
-def test_unknown_topics_pass_too(topic: str) -> None:
+@pytest.mark.parametrize("topic", ["liquidation", "liquidation.", "orderbook.full"])
+def test_topics_without_an_instrument_pass_too(topic: str) -> None:
     message = json.dumps(
         {"data": {"\u00e9": None}, "topic": topic, "ts": "soon"}, ensure_ascii=False, indent=1
     ).encode()
@@ -256,6 +267,52 @@ def test_unknown_topics_pass_too(topic: str) -> None:
     assert one.streams[topic].messages == 1
 
 
+@pytest.mark.parametrize(
+    ("stream", "topic"),
+    [
+        ("linear", "nonsense.X"),
+        ("linear", ""),
+        ("linear", "orderbooks.50.X"),
+        ("linear", "system.status"),
+        ("linear", "order"),
+        ("linear", "order.linear"),
+        ("linear", "lt.X"),
+        ("linear", "rfq.open.public.trades"),
+        ("spot", "liquidation.X"),
+        ("spot", "allLiquidation.X"),
+        ("spot", "insurance.USDT"),
+        ("option", "kline.1.X"),
+        ("option", "orderbook.rpi.X"),
+        ("option", "priceLimit.X"),
+        ("spread", "orderbook.full.X"),
+        ("private", "publicTrade.X"),
+        ("private", "orders"),
+        ("private", "earn.dualassets.offers"),
+        ("status", "system"),
+        ("status", "tickers.X"),
+        ("rfq", "strategy"),
+        ("fp", "rfq.open.rfqs"),
+        ("trade", "order"),
+    ],
+)
+def test_a_topic_is_unknown_on_the_wrong_stream(stream: str, topic: str) -> None:
+    one = normalizer(stream)
+    for data in ("[]", "{}"):
+        message = f'{{"topic":"{topic}","type":"snapshot","ts":1,"creationTime":1,"data":{data}}}'.encode()
+        with pytest.raises(BadMessage, match=f'^bybit {stream} .*: unknown topic "{topic}"$'):
+            one.normalize(message, RECEIVED)
+    assert not one.streams
+
+
+@pytest.mark.parametrize("topic", ["dcp.future", "rfq.site.rfqs", "strategy"])
+def test_what_may_come_on_the_private_stream_is_of_the_account(topic: str) -> None:
+    message = json.dumps({"topic": topic, "creationTime": 5, "data": []}).encode()
+    (event,) = private(message)
+    assert type(event) is AccountRaw
+    assert (event.channel, event.exchange_time, event.origin.account) == (topic, 5000, "main")
+    assert (event.payload.encode(), event.payload_sha256) == (message, hashlib.sha256(message).hexdigest())
+
+
 def test_every_public_sample_gives_events() -> None:
     streams = {"spot", "linear", "inverse", "option", "spread", "misc", "rfq", "fp", "deprecated"}
     names = [path.stem for path in DATA.glob("*public.*.jsonl") if "control" not in path.stem]
@@ -263,7 +320,7 @@ def test_every_public_sample_gives_events() -> None:
     for name in names:
         part = name.removeprefix("derived.").split(".")[1]
         assert part in streams
-        stream = {"misc": "status", "deprecated": "spot"}.get(part, part)
+        stream = {"misc": "status", "deprecated": "linear" if "liquidation" in name else "spot"}.get(part, part)
         one = normalizer(stream)
         events = [event for message in lines(name) for event in one.normalize(message, RECEIVED)]
         assert events or "tickers.singleoi.delta" in name, name

@@ -108,6 +108,12 @@ def test_price_limits() -> None:
     }
 
 
+def test_limits_that_do_not_tell_whether_they_are_enabled() -> None:
+    row = {"instId": "BTC-USDT-SWAP", "buyLmt": "2", "sellLmt": "1", "ts": "1"}
+    (event,) = normalizer().normalize(push("price-limit", "BTC-USDT-SWAP", row), RECEIVED)
+    assert own_fields(event) == {"of": SWAP, "exchange_time": 1000, "max_buy_price": "2", "min_sell_price": "1"}
+
+
 PUT = {
     "of": ("okx", "option", "BTC-USD-241013-70000-P", None),
     "exchange_time": 1728703155650000,

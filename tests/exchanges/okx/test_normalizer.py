@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.exchanges.okx.families import CANDLES, FAMILIES
+from pipeline.exchanges.okx.families import CANDLES, FAMILIES, PASSED_ON
 from pipeline.exchanges.okx.normalizer import MAX_ALIASES
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import Event, Trade
 from tests.exchanges.okx.samples import DATA, RECEIVED, normalizer, push, sample
 
-SUPPORTED = (*FAMILIES, *CANDLES, "unheard-of")
+SUPPORTED = (*FAMILIES, *CANDLES, *PASSED_ON, "unheard-of")
 CONTROL = sorted(path.stem for path in DATA.glob("control.*.jsonl")) + sorted(
     path.stem for path in DATA.glob("trade.*.jsonl")
 )
@@ -156,7 +156,10 @@ def test_an_acknowledgement_that_begins_like_a_push_gives_no_events() -> None:
         (b'{"arg":[],"data":[]}', "unreadable message"),
         (b'{"arg":{"instId":"X"},"data":[]}', "missing required field `channel`"),
         (b'{"arg":{"channel":"tickers"},"data":[]}', "names no instId"),
-        (b'{"arg":{"channel":"candles","instId":"X"}}', "missing required field `data`"),
+        (b'{"arg":{"channel":"candles","instId":"X"},"data":[]}', '"instId":"X"}: unknown channel "candles"$'),
+        (b'{"arg":{"channel":"candle","instId":"X"},"data":[]}', 'unknown channel "candle"$'),
+        (b'{"arg":{"channel":"books-grouped","instId":"X"},"data":[]}', 'unknown channel "books-grouped"$'),
+        (b'{"arg":{"channel":"rfqs"}}', "missing required field `data`"),
         (b'{"arg":{"channel":"sprd-tickers"},"data":[]}', "names no sprdId"),
         (b'{"arg":{"channel":"tickers","instId":"X"}}', "missing required field `data`"),
         (b'{"arg":{"channel":"tickers","instId":"X"},"data":{}}', r"Expected `array`"),
@@ -165,7 +168,7 @@ def test_an_acknowledgement_that_begins_like_a_push_gives_no_events() -> None:
         (b'{"arg":{"channel":"tickers","instId":"X"},"x":' + b"[" * 100_000, "tickers|unreadable"),
         (b"[" * 100_000, "unreadable message"),
     ],
-    ids=range(16),
+    ids=range(19),
 )
 def test_what_cannot_be_read_is_a_bad_message(message: bytes, why: str) -> None:
     with pytest.raises(BadMessage, match=why):

@@ -1,4 +1,4 @@
-"""Channels without a kind of event: the message as it came."""
+"""Known channels without a kind of event: the message as it came."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import pytest
 
+from pipeline.model.account import AccountRaw
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import Raw
 from tests.exchanges.okx.samples import CATALOGUE, RECEIVED, VENUE, normalizer, sample
@@ -36,8 +37,9 @@ OF = {
 def test_messages_are_passed_on_as_they_came(name: str) -> None:
     (line,) = sample(name)
     (event,) = VENUE.normalizer("business", "c#1", CATALOGUE, account="main").normalize(line, RECEIVED)
-    assert isinstance(event, Raw)
     market, instrument, account, millis = OF[name]
+    assert isinstance(event, Raw if account is None else AccountRaw)
+    assert not isinstance(event, AccountRaw) or not event.is_snapshot
     assert (event.origin.market, event.origin.instrument, event.origin.account) == (market, instrument, account)
     assert event.exchange_time == (None if millis is None else millis * 1000)
     assert event.channel == name.partition(".")[2]
@@ -47,7 +49,7 @@ def test_messages_are_passed_on_as_they_came(name: str) -> None:
 
 
 def test_white_space_and_numbers_are_kept() -> None:
-    line = b' {"data": [{"ts": 1.50, "x": 1e2}], "arg": {"channel": "new-thing", "instId": "BTC-USDT-SWAP"}} '
+    line = b' {"data": [{"ts": 1.50, "x": 1e2}], "arg": {"channel": "block-tickers", "instId": "BTC-USDT-SWAP"}} '
     (event,) = normalizer().normalize(line, RECEIVED)
     assert isinstance(event, Raw)
     assert event.payload.encode() == line
@@ -56,9 +58,18 @@ def test_white_space_and_numbers_are_kept() -> None:
 
 def test_rows_of_several_instruments_name_none() -> None:
     rows = [{"instType": "SWAP", "instId": name, "ts": "5"} for name in ("A-USDT-SWAP", "B-USDT-SWAP")]
-    line = json.dumps({"arg": {"channel": "new-thing", "instType": "SWAP"}, "data": rows}).encode()
+    line = json.dumps({"arg": {"channel": "block-tickers", "instType": "SWAP"}, "data": rows}).encode()
     (event,) = normalizer().normalize(line, RECEIVED)
     assert (event.origin.market, event.origin.instrument, event.exchange_time) == ("swap", None, 5000)
+
+
+@pytest.mark.parametrize(("kind", "market"), [("OPTION", "option"), ("", "swap"), (["OPTION"], "swap"), (None, "swap")])
+def test_the_one_row_names_the_instrument(kind: object, market: str) -> None:
+    line = json.dumps(
+        {"arg": {"channel": "block-tickers"}, "data": [{"instType": kind, "instId": "A-B-SWAP"}]}
+    ).encode()
+    (event,) = normalizer().normalize(line, RECEIVED)
+    assert (event.origin.market, event.origin.instrument) == (market, "A-B-SWAP")
 
 
 @pytest.mark.parametrize(
@@ -73,13 +84,13 @@ def test_rows_of_several_instruments_name_none() -> None:
     ids=range(5),
 )
 def test_the_time_is_the_first_that_can_be_read(row: object, time: int | None) -> None:
-    line = json.dumps({"arg": {"channel": "new-thing"}, "data": [row]}).encode()
+    line = json.dumps({"arg": {"channel": "economic-calendar"}, "data": [row]}).encode()
     (event,) = normalizer().normalize(line, RECEIVED)
     assert event.exchange_time == time
 
 
 def test_spreads_are_named_by_the_arg() -> None:
-    line = b'{"arg":{"channel":"sprd-new","sprdId":"A-USDT_A-USDT-SWAP"},"data":[1]}'
+    line = b'{"arg":{"channel":"call-auction-details","sprdId":"A-USDT_A-USDT-SWAP"},"data":[1]}'
     (event,) = normalizer().normalize(line, RECEIVED)
     assert (event.origin.market, event.origin.instrument) == ("spread", "A-USDT_A-USDT-SWAP")
 
@@ -90,5 +101,21 @@ def test_without_rows_there_is_nothing_to_pass_on() -> None:
 
 @pytest.mark.parametrize("data", [b"", b',"data":{}', b',"data":null', b',"data":["\xff"]'])
 def test_what_is_no_push_is_a_bad_message(data: bytes) -> None:
-    with pytest.raises(BadMessage, match=r"new-thing|unreadable"):
-        normalizer().normalize(b'{"arg":{"channel":"new-thing"}' + data + b"}", RECEIVED)
+    with pytest.raises(BadMessage, match=r"rfqs|unreadable"):
+        normalizer().normalize(b'{"arg":{"channel":"rfqs"}' + data + b"}", RECEIVED)
+
+
+def test_a_user_in_the_arg_makes_it_private() -> None:
+    line = b'{"arg":{"channel":"economic-calendar","uid":"7"},"data":[{"ts":"5"}]}'
+    (event,) = VENUE.normalizer("business", "c#1", CATALOGUE, account="main").normalize(line, RECEIVED)
+    assert isinstance(event, AccountRaw)
+    assert (event.origin.account, event.origin.market, event.channel) == ("main", "account", "economic-calendar")
+
+
+@pytest.mark.parametrize("channel", ["new-thing", "sprd-new", "rfq", "grid-orders"])
+def test_unknown_channels_are_no_raw_events(channel: str) -> None:
+    reader = normalizer()
+    for _ in range(2):
+        with pytest.raises(BadMessage, match=f'unknown channel "{channel}"$'):
+            reader.normalize(b'{"arg":{"channel":"%s","uid":"7"},"data":[]}' % channel.encode(), RECEIVED)
+    assert reader.streams == {}

@@ -51,7 +51,6 @@ def test_trades_may_be_below_zero() -> None:
         "base_size": "0.001",
         "aggressor": "sell",
         "is_block": False,
-        "is_rpi": False,
     }
 
 

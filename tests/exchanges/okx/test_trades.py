@@ -80,7 +80,9 @@ def test_recorded_trades_of_2026() -> None:
 
 def test_recorded_trades_of_2022_had_neither_count_nor_sequence() -> None:
     events = events_of("recording.trades")
-    assert fields(events[3]) == COMMON | {
+    assert fields(events[3]) == {
+        "receive_time": RECEIVED,
+        "is_block": False,
         "of": ("okx", "futures", "BTC-USD-220527", "BTC-USD-20220527"),
         "exchange_time": 1652459234354000,
         "trade_id": "7852",
@@ -105,7 +107,8 @@ def test_documented_trades(name: str, count: int | None, sequence: int | None) -
 
 def test_option_trades_carry_volatility_and_reference_prices() -> None:
     (event,) = events_of("public.option-trades")
-    assert fields(event) == COMMON | {
+    assert fields(event) == {
+        "receive_time": RECEIVED,
         "of": ("okx", "option", "BTC-USD-230224-18000-C", None),
         "exchange_time": 1672286551080000,
         "trade_id": "38",
@@ -161,8 +164,8 @@ def test_a_changed_contract_value_keeps_the_origin() -> None:
     assert after.origin is before.origin
 
 
-@pytest.mark.parametrize(("source", "is_rpi"), [("0", False), ("1", True), ("", False)])
-def test_source_tells_rpi(source: str, is_rpi: bool) -> None:
+@pytest.mark.parametrize(("source", "is_rpi"), [("0", False), ("1", True), ("", None), (None, None)])
+def test_source_tells_rpi(source: str | None, is_rpi: bool | None) -> None:
     (event,) = normalizer().normalize(push("trades", "BTC-USDT", row("1", source=source)), RECEIVED)
     assert isinstance(event, Trade)
     assert event.is_rpi is is_rpi
