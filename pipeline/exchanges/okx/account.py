@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pipeline.exchanges.okx.conditions import number
-from pipeline.exchanges.okx.streams import Stream, amounts
+from pipeline.exchanges.okx.streams import ACCOUNT, Stream, amounts
 from pipeline.exchanges.okx.topics import market_of, micros
 from pipeline.exchanges.okx.wire_account import (
     AccountRow,
@@ -22,7 +22,7 @@ from pipeline.exchanges.okx.wire_account import (
     PositionRow,
     Positions,
 )
-from pipeline.model.account import AccountGreeks, Balance, Position
+from pipeline.model.account import AccountGreeks, Balance, Position, SnapshotEnd
 from pipeline.model.decimals import DecimalText, exact_negation
 from pipeline.model.events import Event, Micros, Origin
 
@@ -30,6 +30,8 @@ SNAPSHOT = "snapshot"
 NO_TRADE = "0"
 """`tradeId` of a position after a liquidation."""
 
+_NARROWED_BY = ('"instFamily":', '"instId":', '"ccy":')
+"""Members of a topic that leave out some of a market's positions or of an account's currencies."""
 _ACCOUNT_EXTRAS = (
     "borrowFroz",
     "notionalUsdForBorrow",
@@ -73,7 +75,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def balances(stream: Stream, push: Accounts, receive_time: Micros) -> list[Event]:
-    """The whole account and its currencies; of a snapshot when its last page has come."""
+    """The whole account and its currencies; of a snapshot when its last page has come. What it leaves out is zero."""
     rows, is_snapshot = _paged(stream, push)
     events: list[Event] = []
     if rows:
@@ -84,13 +86,14 @@ def balances(stream: Stream, push: Accounts, receive_time: Micros) -> list[Event
         events += (
             _balance(origin, stream.channel, detail, row.uTime, is_snapshot, receive_time) for detail in row.details
         )
-    return events
+    return events + _ends(stream, Balance, receive_time) if is_snapshot and push.eventType else events
 
 
 def positions(stream: Stream, push: Positions, receive_time: Micros) -> list[Event]:
     """Positions; of a snapshot when its last page has come. What it does not mention is closed."""
     rows, is_snapshot = _paged(stream, push)
-    return [_position(stream, row, is_snapshot, receive_time) for row in rows]
+    events: list[Event] = [_position(stream, row, is_snapshot, receive_time) for row in rows]
+    return events + _ends(stream, Position, receive_time) if is_snapshot and push.eventType else events
 
 
 def balances_and_positions(stream: Stream, push: BalancesAndPositions, receive_time: Micros) -> list[Event]:
@@ -115,6 +118,8 @@ def balances_and_positions(stream: Stream, push: BalancesAndPositions, receive_t
             for cash in row.balData
         )
         events += (_position(stream, data, is_snapshot, receive_time, cause=cause) for data in row.posData)
+        if is_snapshot:
+            events += _ends(stream, Balance, receive_time) + _ends(stream, Position, receive_time)
     return events
 
 
@@ -148,7 +153,7 @@ def greeks(stream: Stream, push: Greeks, receive_time: Micros) -> list[Event]:
 
 
 def _paged(stream: Stream, push: Accounts | Positions) -> tuple[list[Any], bool]:
-    """The rows that are complete now, and whether they are the whole state.
+    """The rows that are complete now, and whether they are a whole snapshot.
 
     Raises `ValueError` for a page that does not follow on; the snapshot is then lost as a whole.
     """
@@ -165,7 +170,16 @@ def _paged(stream: Stream, push: Accounts | Positions) -> tuple[list[Any], bool]
     if push.lastPage:
         return held, True
     stream.page, stream.pages = page, held
-    return [], True
+    return [], False
+
+
+def _ends(stream: Stream, kind: type[Balance | Position], receive_time: Micros) -> list[Event]:
+    """The end of a complete snapshot; none where the topic is about a part of a market or of the currencies."""
+    if any(name in stream.topic for name in _NARROWED_BY):
+        return []
+    origin = stream.listing.origin
+    market = origin.market if origin.market != ACCOUNT else None
+    return [SnapshotEnd(origin, None, receive_time, None, stream.channel, kind.KIND, market)]
 
 
 def _whole(stream: Stream, row: AccountRow, is_snapshot: bool, receive_time: Micros) -> Balance:

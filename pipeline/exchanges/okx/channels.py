@@ -83,11 +83,11 @@ _OWN_FIELDS = (("depth", "book"), ("interval", "candle"), ("variant", "trade"))
 def problems(spec: ChannelSpec) -> list[tuple[str, str]]:
     """What is wrong with a wanted channel, as (field, why)."""
     if spec.channel not in OFFERED:
-        return [("channel", _unknown("channel", spec.channel, OFFERED))]
+        return [("channel", unknown("channel", spec.channel, OFFERED))]
     if spec.market not in MARKETS:
-        return [("market", _unknown("market", spec.market, MARKETS))]
+        return [("market", unknown("market", spec.market, MARKETS))]
     if spec.market not in OFFERED[spec.channel]:
-        return [("channel", f"okx has no {spec.channel} in market {spec.market}; {_offered(OFFERED[spec.channel])}")]
+        return [("channel", f"okx has no {spec.channel} in market {spec.market}; {offered(OFFERED[spec.channel])}")]
     found = [
         (field, f"only channel {channel} has a choice of {field}")
         for field, channel in _OWN_FIELDS
@@ -162,7 +162,7 @@ def _depth_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
 def _variant_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
     offered = _variants(spec.market)
     if spec.variant is not None and spec.variant not in offered:
-        return [("variant", _unknown(f"trade channel of market {spec.market}", spec.variant, offered))]
+        return [("variant", unknown(f"trade channel of market {spec.market}", spec.variant, offered))]
     return []
 
 
@@ -172,19 +172,19 @@ def _variants(market: str) -> tuple[str, ...]:
 
 def _candle_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
     if spec.price_type not in CANDLE_PREFIXES:
-        return [("price_type", _unknown("price_type", spec.price_type, CANDLE_PREFIXES))]
+        return [("price_type", unknown("price_type", spec.price_type, CANDLE_PREFIXES))]
     markets = _CANDLE_MARKETS[spec.price_type]
     if spec.market not in markets:
         types = [name for name, where in _CANDLE_MARKETS.items() if spec.market in where]
-        why = f"okx has no {spec.price_type} candles in market {spec.market}; {_offered(types)}"
+        why = f"okx has no {spec.price_type} candles in market {spec.market}; {offered(types)}"
         return [("price_type", why)]
     venue_names = VENUE_INTERVALS - ({"1Yutc"} if spec.price_type != "mark" else set())
     venue_names -= {"1s"} if spec.price_type != "trade" else set()
     names = [ours for ours, theirs in INTERVALS.items() if theirs in venue_names]
     if spec.interval is None:
-        return [("interval", f"missing; {_offered(names)}")]
+        return [("interval", f"missing; {offered(names)}")]
     if INTERVALS.get(spec.interval, spec.interval) not in venue_names:
-        return [("interval", _unknown("interval", spec.interval, names))]
+        return [("interval", unknown("interval", spec.interval, names))]
     return []
 
 
@@ -192,12 +192,14 @@ def _depths() -> str:
     return ", ".join(str(depth) for depth in BOOKS if depth is not None)
 
 
-def _offered(names: Iterable[str]) -> str:
+def offered(names: Iterable[str]) -> str:
+    """What there is, for whoever has to choose."""
     return f"there is {', '.join(names)}"
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """That there is no such thing, and what was perhaps meant."""
     names = list(known)
     guess = get_close_matches(name, names, 1)
-    hint = f"did you mean {guess[0]!r}?" if guess else _offered(names)
+    hint = f"did you mean {guess[0]!r}?" if guess else offered(names)
     return f"unknown {what} {name!r}; {hint}"

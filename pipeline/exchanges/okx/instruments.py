@@ -8,13 +8,14 @@ from urllib.parse import quote, urlsplit
 import attrs
 import msgspec
 
+from pipeline.exchanges.okx import answers
 from pipeline.exchanges.okx.streams import COIN_MARKETS, VENUE, Stream
 from pipeline.exchanges.okx.topics import micros
 from pipeline.exchanges.okx.wire import UNREADABLE, IndexRow, InstrumentRow, Instruments, decode_leniently
 from pipeline.exchanges.symbols import cross_symbol
 from pipeline.exchanges.venue import RestPage
 from pipeline.model.decimals import DecimalText, exact_product
-from pipeline.model.errors import BadMessage, Refused, Retryable
+from pipeline.model.errors import BadMessage, Refused
 from pipeline.model.events import BASE, CONTRACT, Event, Instrument, Micros, Origin
 
 LISTED = ("spot", "margin", "swap", "futures")
@@ -28,10 +29,19 @@ _UNDERLYING = "/api/v5/public/underlying"
 _INDEX_TICKERS = "/api/v5/market/index-tickers"
 _KINDS = {"SPOT": "spot", "MARGIN": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 _TRADABLE = "live"
-_UNKNOWN_INSTRUMENT = "51001"
 _OPTION_TYPES = {"C": "call", "P": "put"}
-# Too many requests, maintenance, timeout, busy, internal error, too many orders: all pass.
-_PASSING_CODES = frozenset({"50001", "50004", "50011", "50013", "50026", "50040", "50061"})
+
+
+_UNKNOWN_INSTRUMENT = "51001"
+_NO_ROWS = b'{"code":"0","data":[]}'
+
+
+@attrs.frozen
+class UnderlyingsPage(RestPage):
+    """Swaps, which tell what families there are beside those that go by the name of their underlying."""
+
+    underlyings: tuple[str, ...] = ()
+    """Of options."""
 
 
 @attrs.frozen
@@ -40,16 +50,11 @@ class FamilyPage(RestPage):
 
     families: tuple[str, ...] = ()
     """Families still to be asked for after this one."""
+    guesses: frozenset[str] = frozenset()
+    """Families of which it is not known that they have options."""
 
 
-class _Answer(msgspec.Struct):
-    code: str = ""
-    msg: str = ""
-    data: msgspec.Raw = msgspec.Raw()
-
-
-_decode_answer = msgspec.json.Decoder(_Answer).decode
-_decode_families = msgspec.json.Decoder(list[str | list[str]]).decode
+_decode_names = msgspec.json.Decoder(list[str | list[str]]).decode
 
 
 def first_pages(market: str) -> list[RestPage]:
@@ -71,17 +76,25 @@ def parse_page(
     Raises `BadMessage` for a body of another form, `Retryable` or `Refused` for error answers.
     """
     what = f"{VENUE} {urlsplit(page.path).path}"
-    data = _data(body, what, or_none=market == "index")
+    try:
+        data = answers.data(body, what, nothing=(_UNKNOWN_INSTRUMENT,) if market == "index" else ())
+    except Refused:
+        if page.if_refused is None:
+            raise
+        data = answers.data(page.if_refused, what)
     if page.path.startswith(_UNDERLYING):
-        return [], _family_page(_families(data, what))
-    found = [entry for entry in _entries(data, what, receive_time) if entry.origin.market == market]
-    return found, _family_page(page.families) if isinstance(page, FamilyPage) else None
+        return [], _underlyings_page(_names(data, what))
+    found = _entries(data, what, receive_time)
+    if isinstance(page, UnderlyingsPage):
+        return [], _first_family(page.underlyings, found)
+    following = _family_page(page.families, page.guesses) if isinstance(page, FamilyPage) else None
+    return [entry for entry in found if entry.origin.market == market], following
 
 
 def read_answer(body: bytes, receive_time: Micros) -> list[Instrument]:
     """Instruments of any saved REST answer. Raises as `parse_page`."""
     what = f"{VENUE} instruments"
-    return _entries(_data(body, what), what, receive_time)
+    return _entries(answers.data(body, what), what, receive_time)
 
 
 def instruments(stream: Stream, push: Instruments, receive_time: Micros) -> list[Event]:
@@ -90,36 +103,35 @@ def instruments(stream: Stream, push: Instruments, receive_time: Micros) -> list
     return [_instrument(row, connection, receive_time) for row in push.data]
 
 
-def _data(body: bytes, what: str, *, or_none: bool = False) -> bytes:
-    """The rows of an answer; with `or_none` a listing of nothing, which OKX calls an unknown instrument, is empty."""
+def _names(data: bytes, what: str) -> tuple[str, ...]:
     try:
-        answer = _decode_answer(body)
-    except UNREADABLE as error:
-        raise BadMessage(f"{what}: {error}") from None
-    if answer.code == "0" and answer.data:
-        return bytes(answer.data)
-    if answer.code in ("", "0"):
-        raise BadMessage(f"{what}: no code and data in the answer")
-    if or_none and answer.code == _UNKNOWN_INSTRUMENT:
-        return b"[]"
-    text = f"{what}: error {answer.code}: {answer.msg}"
-    raise Retryable(text) if answer.code in _PASSING_CODES else Refused(text)
-
-
-def _families(data: bytes, what: str) -> tuple[str, ...]:
-    try:
-        rows = _decode_families(data)
+        rows = _decode_names(data)
     except UNREADABLE as error:
         raise BadMessage(f"{what}: {error}") from None
     names = [name for row in rows for name in ([row] if isinstance(row, str) else row)]
     return tuple(dict.fromkeys(names))
 
 
-def _family_page(families: tuple[str, ...]) -> RestPage | None:
+def _underlyings_page(underlyings: tuple[str, ...]) -> RestPage | None:
+    return UnderlyingsPage(f"{_INSTRUMENTS}?instType=SWAP", underlyings=underlyings) if underlyings else None
+
+
+def _first_family(underlyings: tuple[str, ...], swaps: list[Instrument]) -> RestPage | None:
+    """The families of these underlyings: BTC-USD is one, and has another by the name of BTC-USD_UM."""
+    guesses = dict.fromkeys(
+        swap.underlying
+        for swap in swaps
+        if swap.underlying and f"{swap.base}-{swap.quote}" in underlyings and swap.underlying not in underlyings
+    )
+    return _family_page((*underlyings, *guesses), frozenset(guesses))
+
+
+def _family_page(families: tuple[str, ...], guesses: frozenset[str]) -> RestPage | None:
     if not families:
         return None
     path = f"{_INSTRUMENTS}?instType=OPTION&instFamily={quote(families[0], safe='')}"
-    return FamilyPage(path, families[1:])
+    if_refused = _NO_ROWS if families[0] in guesses else None
+    return FamilyPage(path, if_refused, families=families[1:], guesses=guesses)
 
 
 def _entries(data: bytes, what: str, receive_time: Micros) -> list[Instrument]:

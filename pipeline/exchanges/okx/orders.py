@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
-from pipeline.exchanges.okx.account import as_json, extras, hedge_side, negated, text, whole
+from pipeline.exchanges.okx.account import NO_TRADE, as_json, extras, hedge_side, negated, text, whole
 from pipeline.exchanges.okx.conditions import number
 from pipeline.exchanges.okx.streams import Listing, Stream, amounts
 from pipeline.exchanges.okx.topics import market_of, micros
@@ -96,16 +97,30 @@ def orders(stream: Stream, push: Orders, receive_time: Micros) -> list[Event]:
 
     A market order that is filled at last comes once more without a trade: that is no fill.
     """
+
+    def found() -> Iterator[tuple[Order, str, Callable[[], Fill]]]:
+        for row in push.data:
+            listing = stream.listings.get(row.instType.lower(), row.instId, receive_time)
+            order = read_order(row, listing, stream.channel, receive_time, is_snapshot=False)
+            yield order, row.tradeId, partial(_order_fill, order, listing, row)
+
+    return with_new_fills(stream, found())
+
+
+def with_new_fills(stream: Stream, found: Iterable[tuple[Order, str, Callable[[], Fill]]]) -> list[Event]:
+    """Orders, each followed by the fill that it brings, if that is new.
+
+    They come with the trade's identifier and what makes the fill. A trade without one, or with 0 as positions have
+    it after a liquidation, could not be told from the same trade in the listing of fills: it is left to that.
+    """
     events: list[Event] = []
     new: dict[tuple[str, str, str], None] = {}
-    for row in push.data:
-        listing = stream.listings.get(row.instType.lower(), row.instId, receive_time)
-        order = _order(stream, listing, row, receive_time)
+    for order, trade_id, make_fill in found:
         events.append(order)
-        key = (row.instId, row.tradeId, row.ordId)
-        if row.tradeId and key not in stream.fills and key not in new:
+        key = (order.origin.instrument or "", trade_id, order.order_id)
+        if trade_id and trade_id != NO_TRADE and key not in stream.fills and key not in new:
             new[key] = None
-            events.append(_order_fill(order, listing, row))
+            events.append(make_fill())
     remember(stream, new)
     return events
 
@@ -173,7 +188,10 @@ def order_type(word: str) -> tuple[str, str | None, bool | None]:
     return _ORDER_TYPES.get(word, (word.lower(), None, None))
 
 
-def _order(stream: Stream, listing: Listing, row: OrderRow, receive_time: Micros) -> Order:
+def read_order(
+    row: OrderRow, listing: Listing, channel: str, receive_time: Micros, *, is_snapshot: bool = True
+) -> Order:
+    """An order as it stands, from a push or from a query. Raises `ArithmeticError` or `ValueError`."""
     kind, time_in_force, is_post_only = order_type(row.ordType)
     size_unit = QUOTE if row.tgtCcy == "quote_ccy" else listing.size_unit
     exits: OrderRow | AttachedOrder = row
@@ -187,8 +205,8 @@ def _order(stream: Stream, listing: Listing, row: OrderRow, receive_time: Micros
         Micros(row.uTime * 1000),
         receive_time,
         None,
-        stream.channel,
-        False,
+        channel,
+        is_snapshot,
         row.ordId,
         STATUSES.get(row.state, row.state),
         row.state,

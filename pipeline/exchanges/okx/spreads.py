@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 from pipeline.exchanges.okx.account import extras, negated, text
-from pipeline.exchanges.okx.orders import LIQUIDITY, STATUSES, failure, order_type, remaining, remember
+from pipeline.exchanges.okx.orders import LIQUIDITY, STATUSES, failure, order_type, remaining, with_new_fills
 from pipeline.exchanges.okx.streams import COIN_MARKETS, SPREAD, Listing, Stream, amounts
 from pipeline.exchanges.okx.topics import market_of, micros
 from pipeline.exchanges.okx.wire_orders import SpreadLeg, SpreadOrderRow, SpreadOrders, SpreadTradeRow, SpreadTrades
@@ -19,18 +22,14 @@ _TRADE_EXTRAS = ("state", "code", "msg")
 
 def spread_orders(stream: Stream, push: SpreadOrders, receive_time: Micros) -> list[Event]:
     """Orders in spreads, each followed by its new fill, which comes again with fees and legs over `sprd-trades`."""
-    events: list[Event] = []
-    new: dict[tuple[str, str, str], None] = {}
-    for row in push.data:
-        listing = stream.listings.get(SPREAD, row.sprdId, receive_time)
-        order = _order(stream, listing, row, receive_time)
-        events.append(order)
-        key = (row.sprdId, row.tradeId, row.ordId)
-        if row.tradeId and key not in stream.fills and key not in new:
-            new[key] = None
-            events.append(_early_fill(order, listing, row))
-    remember(stream, new)
-    return events
+
+    def found() -> Iterator[tuple[Order, str, Callable[[], Fill]]]:
+        for row in push.data:
+            listing = stream.listings.get(SPREAD, row.sprdId, receive_time)
+            order = _order(stream, listing, row, receive_time)
+            yield order, row.tradeId, partial(_early_fill, order, listing, row)
+
+    return with_new_fills(stream, found())
 
 
 def spread_trades(stream: Stream, push: SpreadTrades, receive_time: Micros) -> list[Event]:

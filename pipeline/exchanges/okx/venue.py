@@ -10,6 +10,7 @@ from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.accounts import Accounts, Login
 from pipeline.exchanges.okx import books, channels, codes, instruments
 from pipeline.exchanges.okx.normalizer import OkxNormalizer
+from pipeline.exchanges.okx.private_side import OkxAccounts
 from pipeline.exchanges.okx.session import OkxSession
 from pipeline.exchanges.venue import (
     Catalogue,
@@ -88,7 +89,7 @@ class OkxVenue:
         """The topics that bring this channel for these instruments, without repetitions."""
         return channels.subscriptions(spec, instruments)
 
-    accounts: Accounts | None = None
+    accounts: Accounts | None = OkxAccounts()
 
     def path(self, endpoint: str, times: SessionTimes) -> str:
         """URL path of an endpoint: public, business or private."""

@@ -10,6 +10,7 @@ import attrs
 
 from pipeline.exchanges.okx import OkxVenue
 from pipeline.exchanges.venue import Catalogue, Normalizer
+from pipeline.model.account import SnapshotEnd
 from pipeline.model.events import Event
 
 DATA = Path(__file__).parent.parent.parent / "data" / "okx"
@@ -40,11 +41,16 @@ def normalizer(known: Catalogue = CATALOGUE, resume: dict[str, int] | None = Non
 
 
 def account_events(name: str) -> list[Event]:
-    """Events of a sample as they come over the private stream of an account called "main"."""
+    """Events of a sample as they come over the private stream of an account called "main", without `SnapshotEnd`s."""
     reader = VENUE.normalizer("private", "okx.private.0#1", CATALOGUE, account="main")
     events = [event for line in sample(name) for event in reader.normalize(line, RECEIVED)]
     assert {(event.origin.account, event.receive_time) for event in events} <= {("main", RECEIVED)}
-    return events
+    return told(events)
+
+
+def told(events: list[Event]) -> list[Event]:
+    """The events that are published."""
+    return [event for event in events if not isinstance(event, SnapshotEnd)]
 
 
 def events_of(name: str, known: Catalogue = CATALOGUE) -> list[Event]:

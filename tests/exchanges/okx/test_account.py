@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from pipeline.exchanges.venue import Normalizer
-from pipeline.model.account import Balance, Position
+from pipeline.model.account import Balance, Position, SnapshotEnd
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import Event
-from tests.exchanges.okx.samples import CATALOGUE, RECEIVED, VENUE, account_events, own_fields, sample
+from tests.exchanges.okx.samples import CATALOGUE, RECEIVED, VENUE, account_events, own_fields, sample, told
 
 ACCOUNT = ("okx", "account", None, None)
 SWAP = ("okx", "swap", "BTC-USDT-SWAP", "BTC-USDT-PERP")
@@ -158,7 +158,7 @@ def test_a_paged_snapshot_is_published_when_its_last_page_has_come() -> None:
     first, second, change, empty = sample("private.account.constructed")
     reader = private()
     assert reader.normalize(first, RECEIVED) == []
-    whole, usdt, btc = reader.normalize(second, RECEIVED)
+    whole, usdt, btc, _ = reader.normalize(second, RECEIVED)
     assert [own_fields(whole), own_fields(usdt)] == [WHOLE, USDT]
     assert isinstance(btc, Balance)
     assert (btc.is_snapshot, btc.currency, btc.total, btc.usd_price) == (True, "BTC", "0.5", "63900")
@@ -167,7 +167,63 @@ def test_a_paged_snapshot_is_published_when_its_last_page_has_come() -> None:
         (False, 1786541242010000),
         (False, 1786541242000000),
     ]
-    assert reader.normalize(empty, RECEIVED) == []
+    assert told(reader.normalize(empty, RECEIVED)) == []
+
+
+def ends(events: list[Event]) -> list[tuple[str, str | None]]:
+    """Which states these events complete; an end is always the last of its kind."""
+    found = [event for event in events if isinstance(event, SnapshotEnd)]
+    assert all(end.origin.account == "main" and end.receive_time == RECEIVED for end in found)
+    assert all(end.exchange_time is None and end.origin.instrument is None for end in found)
+    return [(f"{end.channel} {end.kind}", end.market) for end in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "told_by_line"),
+    [
+        ("private.account", [["account balance"]]),
+        ("private.account.constructed", [[], ["account balance"], [], ["account balance"]]),
+        ("private.positions.constructed", [[], ["positions position"], [], [], ["positions position"]]),
+        (
+            "private.balance_and_position",
+            [["balance_and_position balance", "balance_and_position position"]],
+        ),
+        ("private.balance_and_position.constructed", [[], []]),
+        ("private.account-greeks", [[], []]),
+        ("private.liquidation-warning", [[]]),
+        ("private.orders", [[]]),
+    ],
+)
+def test_the_end_of_a_complete_snapshot_is_told(name: str, told_by_line: list[list[str]]) -> None:
+    reader = private()
+    assert [ends(reader.normalize(line, RECEIVED)) for line in sample(name)] == [
+        [(each, None) for each in line] for line in told_by_line
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channel", "arg", "expected"),
+    [
+        ("positions", {"instType": "ANY"}, [("positions position", None)]),
+        ("positions", {"instType": "SWAP"}, [("positions position", "swap")]),
+        ("positions", {"instType": "SWAP", "instFamily": "BTC-USDT"}, []),
+        ("positions", {"instType": "ANY", "instId": "BTC-USDT-SWAP"}, []),
+        ("account", {}, [("account balance", None)]),
+        ("account", {"ccy": "BTC"}, []),
+    ],
+    ids=range(6),
+)
+def test_what_a_snapshot_is_the_whole_of(
+    channel: str, arg: dict[str, str], expected: list[tuple[str, str | None]]
+) -> None:
+    message = {"arg": {"channel": channel, **arg, "uid": "7"}, "eventType": "snapshot", "curPage": 1, "lastPage": True}
+    assert ends(private().normalize(json.dumps({**message, "data": []}).encode(), RECEIVED)) == expected
+
+
+def test_the_end_of_a_snapshot_comes_after_what_it_tells() -> None:
+    (line,) = sample("private.balance_and_position")
+    kinds = [type(event) for event in private().normalize(line, RECEIVED)]
+    assert kinds == [Balance, Position, SnapshotEnd, SnapshotEnd]
 
 
 def test_changes_between_pages_are_published_at_once() -> None:
@@ -213,10 +269,10 @@ def test_a_snapshot_that_begins_anew_forgets_the_pages_before() -> None:
     assert currencies(events) == [None, "B"]
 
 
-def test_before_types_were_sent_the_first_push_was_the_snapshot() -> None:
+def test_before_types_were_sent_the_first_push_was_the_snapshot_and_perhaps_not_the_whole() -> None:
     reader = private()
-    told = [reader.normalize(push("account", cash("A")), RECEIVED)[1] for _ in range(2)]
-    assert [event.is_snapshot for event in told if isinstance(event, Balance)] == [True, False]
+    events = [reader.normalize(push("account", cash("A")), RECEIVED)[1] for _ in range(2)]
+    assert [event.is_snapshot for event in events if isinstance(event, Balance)] == [True, False]
 
 
 def test_positions_over_two_pages_and_their_changes() -> None:

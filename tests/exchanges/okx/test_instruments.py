@@ -227,19 +227,64 @@ def test_first_pages(market: str, paths: list[str]) -> None:
     assert [page.path for page in VENUE.instrument_pages(market)] == paths
 
 
-def test_options_are_listed_family_by_family() -> None:
+def family_path(name: str) -> str:
+    return f"/api/v5/public/instruments?instType=OPTION&instFamily={name}"
+
+
+def families(underlyings: list[str], *swaps: dict[str, Any]) -> RestPage | None:
+    """The first page of options of a family."""
     (page,) = VENUE.instrument_pages("option")
-    found, following = VENUE.parse_instruments("option", page, answer(["BTC-USD", "ETH-USD", "X/Y-USD"]), RECEIVED)
+    found, following = VENUE.parse_instruments("option", page, answer(underlyings), RECEIVED)
     assert found == []
+    assert following is not None
+    assert following.path == "/api/v5/public/instruments?instType=SWAP"
+    found, following = VENUE.parse_instruments("option", following, answer(*swaps), RECEIVED)
+    assert found == []
+    return following
+
+
+def test_options_are_listed_family_by_family() -> None:
+    following = families(["BTC-USD", "ETH-USD", "X/Y-USD"])
     option = row(instType="OPTION", instId="BTC-USD-261225-50000-C", instFamily="BTC-USD")
     paths = []
     while following is not None:
         paths.append(following.path)
+        assert following.if_refused is None
         found, following = VENUE.parse_instruments("option", following, answer(option), RECEIVED)
         assert [entry.origin.instrument for entry in found] == ["BTC-USD-261225-50000-C"]
-    assert paths == [
-        f"/api/v5/public/instruments?instType=OPTION&instFamily={name}" for name in ("BTC-USD", "ETH-USD", "X%2FY-USD")
-    ]
+    assert paths == [family_path(name) for name in ("BTC-USD", "ETH-USD", "X%2FY-USD")]
+
+
+def test_a_family_need_not_have_the_name_of_its_underlying() -> None:
+    def swap(family: str, underlying: str) -> dict[str, Any]:
+        return row(instType="SWAP", instId=f"{family}-SWAP", instFamily=family, uly=underlying, baseCcy="")
+
+    page = families(
+        ["BTC-USD", "ETH-USD"],
+        swap("BTC-USD", "BTC-USD"),
+        swap("BTC-USD_UM", "BTC-USD"),
+        swap("BTC-USDT", "BTC-USDT"),
+        swap("SOL-USD_UM", "SOL-USD"),
+    )
+    option = row(instType="OPTION", instId="BTC-USD_UM-261225-50000-C", instFamily="BTC-USD_UM", uly="BTC-USD")
+    asked = []
+    while page is not None:
+        asked.append((page.path, page.if_refused))
+        of_this = [option] if "_UM" in page.path else []
+        found, page = VENUE.parse_instruments("option", page, answer(*of_this), RECEIVED)
+    assert [path for path, _ in asked] == [family_path(name) for name in ("BTC-USD", "ETH-USD", "BTC-USD_UM")]
+    assert [entry.underlying for entry in found] == ["BTC-USD_UM"]
+    # Nobody knows whether there are such options: a refusal is no fault of the catalogue.
+    assert [if_refused is None for _, if_refused in asked] == [True, True, False]
+    _, body = asked[-1]
+    assert body is not None
+    assert VENUE.parse_instruments("option", RestPage(*asked[-1]), body, RECEIVED) == ([], None)
+    refused = answer(code="51000", msg="Parameter instFamily error")
+    assert VENUE.parse_instruments("option", RestPage(*asked[-1]), refused, RECEIVED) == ([], None)
+    with pytest.raises(Refused, match="51000"):
+        VENUE.parse_instruments("option", RestPage(asked[0][0]), refused, RECEIVED)
+    with pytest.raises(Retryable, match="50011"):
+        VENUE.parse_instruments("option", RestPage(*asked[-1]), answer(code="50011"), RECEIVED)
 
 
 @pytest.mark.parametrize("body", [answer(), answer([]), answer("BTC-USD")], ids=["none", "empty", "flat"])

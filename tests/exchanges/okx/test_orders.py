@@ -377,6 +377,12 @@ def test_a_fill_is_published_once_and_another_with_its_number_elsewhere_is_too()
     assert fill_ids(reader.normalize(push("orders", traded, other, counter), RECEIVED)) == []
 
 
+@pytest.mark.parametrize("trade_id", ["", "0"])
+def test_a_fill_without_an_identifier_is_left_to_the_listing_of_fills(trade_id: str) -> None:
+    (event,) = private().normalize(push("orders", row(tradeId=trade_id)), RECEIVED)
+    assert isinstance(event, Order)
+
+
 def test_a_fill_of_an_unreadable_message_is_not_remembered() -> None:
     reader = private()
     traded = row(tradeId="9", fillPx="1", fillSz="2")
