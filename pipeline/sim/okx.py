@@ -25,6 +25,7 @@ from pipeline.sim.okx_channels import (
     EXCLUSIVE,
     PRIVATE,
     PUBLIC,
+    is_within,
     offer_of,
     topic_arg,
     topic_name,
@@ -147,7 +148,7 @@ class OkxDialect:
 
     def _login_problem(self, arg: dict[str, Any]) -> tuple[str, str] | None:
         timestamp = str(arg.get("timestamp", ""))
-        if not timestamp.isdecimal():
+        if not timestamp.isdecimal() or len(timestamp) > 15:
             return "60004", "Invalid timestamp"
         account = self._account(arg.get("apiKey"))
         if account is None:
@@ -235,11 +236,11 @@ class OkxDialect:
 
     def _absence(self, channel: str, arg: dict[str, Any], topic: str) -> tuple[str, str] | None:
         """What the subscription names does not exist, or a fault has it so."""
-        unlisted = channel in ACCOUNT_CHANNELS and "instId" in arg and not self._lists(arg["instId"])
-        return ("60018", _elsewhere(channel, arg)) if unlisted or not self.floor.offers(topic) else None
-
-    def _lists(self, name: object) -> bool:
-        return any(each.symbol == name for each in self.floor.market.listings.values())
+        listed = channel not in ACCOUNT_CHANNELS or any(
+            arg.get("instId", each.symbol) == each.symbol and arg.get("instFamily", each.index) == each.index
+            for each in self.floor.market.listings.values()
+        )
+        return None if listed and self.floor.offers(topic) else ("60018", _elsewhere(channel, arg))
 
     def _account(self, key: object) -> SimulatedAccount | None:
         return next((each for each in self.accounts if each.settings.key == key), None)
@@ -279,22 +280,24 @@ class OkxDialect:
         return self._public.make(arg)
 
     def push(self, body: dict[str, Any]) -> int:
-        """Send `body`, a public push, to the subscribers of its `arg`; returns how many.
+        """Send `body`, a public push, to the subscriptions that have all that its `arg` names; returns how many.
 
         Raises `ValueError` for what is no push of a known channel.
         """
         arg, data = body.get("arg"), body.get("data")
-        if not isinstance(arg, dict) or offer_of(str(arg.get("channel"))) is None:
-            raise ValueError(f"arg: {arg!r} names no channel")
+        offer = offer_of(str(arg.get("channel"))) if isinstance(arg, dict) else None
+        if not isinstance(arg, dict) or offer is None or str(arg["channel"]) in ACCOUNT_CHANNELS:
+            raise ValueError(f"arg: {arg!r} names no public channel")
         if not isinstance(data, list):
             raise ValueError(f"data: {data!r} is not a list")
-        name, payload = topic_name(arg), _encode(body)
-        if name in self._public.latest:
-            self._public.latest[name][:] = [payload]
+        payload = _encode(body)
+        if topic_name(arg) in self._public.latest:
+            self._public.latest[topic_name(arg)][:] = [payload]
         hit = 0
-        for topic in self.floor.endpoints_of(name):
-            hit += len(self.floor.subscribers[topic])
-            self.floor.publish(topic, [payload])
+        for topic, subscribers in list(self.floor.subscribers.items()):
+            if is_within(arg, topic_arg(topic.partition("/")[2])):
+                hit += len(subscribers)
+                self.floor.publish(topic, [payload])
         return hit
 
     def push_private(self, account: SimulatedAccount, body: dict[str, Any]) -> int:
@@ -332,11 +335,12 @@ class OkxDialect:
         return Response.json({"code": "50011", "msg": "Too Many Requests", "data": []}, 429)
 
     def relisted(self, listing: Listing, *, listed: bool) -> None:
-        """An upsert on the instruments channel."""
-        topic = f"public/instruments:{listing.market}"
+        """An upsert on the instruments channel; what is listed on spot can be had on margin too."""
         row = okx_streams.instrument_row(listing, "live" if listed else "expired")
-        arg = {"channel": "instruments", "instType": listing.market}
-        self.floor.publish(topic, [_encode({"arg": arg, "data": [row]})])
+        for market in (listing.market, "MARGIN") if listing.market == "SPOT" else (listing.market,):
+            arg = {"channel": "instruments", "instType": market}
+            message = {"arg": arg, "data": [row | {"instType": market}]}
+            self.floor.publish(f"{PUBLIC}/{topic_name(arg)}", [_encode(message)])
 
 
 def _elsewhere(channel: str, arg: dict[str, Any]) -> str:

@@ -256,6 +256,6 @@ def _number(query: Query, name: str, default: int) -> int:
     text = query.get(name, "")
     if not text:
         return default
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 24:
         raise _Refusal("51000", f"Parameter {name} error")
     return int(text)

@@ -137,6 +137,13 @@ def topic_arg(name: str) -> dict[str, str]:
     return {"channel": channel} | {key: value for key, value in named if value and key != INTERVAL}
 
 
+def is_within(given: dict[str, Any], arg: dict[str, str]) -> bool:
+    """Whether a topic's arg has all that `given` names of what tells topics apart."""
+    found = offer_of(arg.get("channel", ""))
+    keys = ("channel", *found.keys) if found is not None else ()
+    return bool(keys) and all(arg.get(key) == given[key] for key in keys if key in given)
+
+
 def topic_interval(name: str) -> str:
     """The `updateInterval` that a topic's name tells; "" for the usual one."""
     channel, *values = name.split(":")

@@ -32,7 +32,7 @@ from pipeline.sim.okx_account_rows import (
     position_row,
     uid,
 )
-from pipeline.sim.okx_channels import ACCOUNT_CHANNELS, offer_of, topic_arg, topic_interval
+from pipeline.sim.okx_channels import ACCOUNT_CHANNELS, is_within, offer_of, topic_arg, topic_interval
 from pipeline.sim.okx_order_rows import amended_row, fill_row, order_row
 
 REGULAR_MS = 5000
@@ -119,13 +119,13 @@ class AccountChannels:
         another time. Raises `ValueError` for what is no push of an account's channel.
         """
         given, data, repeat = body.get("arg"), body.get("data"), body.get("repeat", False)
-        if not isinstance(given, dict) or given.get("channel") not in ACCOUNT_CHANNELS:
+        if not isinstance(given, dict) or str(given.get("channel")) not in ACCOUNT_CHANNELS:
             raise ValueError(f"arg: {given!r} names no private channel")
         if repeat is not True and not isinstance(data, list):
             raise ValueError(f"data: {data!r} is not a list")
         hit = 0
         for topic, arg in self._topics(account):
-            if given.items() <= arg.items():
+            if is_within(given, arg):
                 sent = self._repeated(topic) if repeat is True else body
                 if sent is not None:
                     hit += len(self.floor.subscribers[topic])
@@ -136,8 +136,8 @@ class AccountChannels:
         latest = self._latest.get(topic)
         if latest is None:
             return None
-        now = str(self.floor.clock.now_ms() + 1)
-        return latest | {"data": [row | {"uTime": now} if "uTime" in row else row for row in latest["data"]]}
+        later = {"uTime": str(self.floor.clock.now_ms() + 1)}
+        return latest | {"data": [row | later if isinstance(row, dict) else row for row in latest["data"]]}
 
     def _send(self, account: SimulatedAccount, topic: str, arg: dict[str, str], body: dict[str, Any]) -> None:
         self._latest[topic] = body

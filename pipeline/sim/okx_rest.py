@@ -87,7 +87,7 @@ def _book(floor: Floor, query: dict[str, str], most: int) -> Response:
     if listing is None:
         return _error("51001", "Instrument ID or Spread ID doesn't exist.")
     text = query.get("sz", "1")
-    if not text.isdecimal() or not 1 <= int(text) <= most:
+    if not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= most:
         return _error("51000", "Parameter sz error")
     engine = floor.market.engine(listing)
     view = View(int(text))

@@ -300,32 +300,34 @@ async def test_trades_of_options_begin_with_the_previous_one(autojump_clock: tri
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "name"),
+    ("endpoint", "name", "keys"),
     [
-        ("public", "public.estimated-price.constructed.jsonl"),
-        ("public", "public.liquidation-orders.jsonl"),
-        ("public", "public.adl-warning.constructed.jsonl"),
-        ("public", "public.event-contract-markets.jsonl"),
-        ("public", "public.status.constructed.jsonl"),
-        ("business", "business.public-struc-block-trades.jsonl"),
-        ("business", "business.economic-calendar.jsonl"),
+        ("public", "public.estimated-price.constructed.jsonl", {}),
+        ("public", "public.liquidation-orders.jsonl", {}),
+        ("public", "public.adl-warning.constructed.jsonl", {"instFamily": "BTC-USD"}),
+        ("public", "public.event-contract-markets.jsonl", {"instType": "EVENTS"}),
+        ("public", "public.status.constructed.jsonl", {}),
+        ("public", "public.call-auction-details.jsonl", {"instId": "BTC-USDT"}),
+        ("business", "business.block-tickers.jsonl", {"instId": "BTC-USDT"}),
+        ("business", "business.public-block-trades.jsonl", {"instId": SWAP}),
+        ("business", "business.public-struc-block-trades.jsonl", {}),
+        ("business", "business.economic-calendar.jsonl", {}),
     ],
 )
 async def test_data_that_nothing_drives_is_pushed_on_demand(
-    endpoint: str, name: str, autojump_clock: trio.testing.MockClock
+    endpoint: str, name: str, keys: dict[str, str], autojump_clock: trio.testing.MockClock
 ) -> None:
     message = documented(name)
-    if "event-contract" in name:
-        message["arg"]["instType"] = "EVENTS"  # left out by the documentation
-    if "adl" in name:
-        message["arg"]["instFamily"] = "BTC-USD"  # a family that is listed
+    for key in message["arg"].keys() & keys.keys():
+        message["arg"][key] = keys[key]  # what is listed here
+    wanted = message["arg"] | keys
     async with (
         in_memory(endpoint, market=SLOW, accounts=[VIP]) as (venue, client),
         connect_in_memory(venue, f"/ws/v5/{endpoint}") as other,
     ):
         assert venue.dialect.push(message) == 0
         await log_in(venue, client, VIP)
-        answer = await client.ask({"op": "subscribe", "args": [message["arg"]]})
+        answer = await client.ask({"op": "subscribe", "args": [wanted]})
         assert answer["event"] == "subscribe", answer
         if message["arg"]["channel"] == "status":
             assert await client.hear() == message, "the latest change comes at once"
@@ -340,6 +342,7 @@ async def test_what_is_no_push_is_refused(autojump_clock: trio.testing.MockClock
         for body, field in (
             ({"data": []}, "arg"),
             ({"arg": {"channel": "tickerz"}, "data": []}, "arg"),
+            ({"arg": {"channel": "orders"}, "data": []}, "arg"),
             ({"arg": {"channel": "status"}, "data": {}}, "data"),
         ):
             with pytest.raises(ValueError, match=field):
@@ -356,10 +359,9 @@ async def test_the_calendar_is_not_in_the_demo(autojump_clock: trio.testing.Mock
 async def test_a_replacement_continues_the_same_chain(autojump_clock: trio.testing.MockClock) -> None:
     async with in_memory("public", market=FAST) as (venue, old):
         await old.ask(subscribe("books"))
-        for _ in range(50):
-            await old.hear()
+        whole = [await old.hear() for _ in range(50)]
         assert venue.fault("notice", seconds=2.0) == 1
-        notice = (await old.hear_until(lambda message: message.get("event") == "notice"))[-1]
+        *before, notice = await old.hear_until(lambda message: message.get("event") == "notice")
         assert notice["code"] == "64008"
         async with connect_in_memory(venue, "/ws/v5/public") as new:
             await new.ask(subscribe("books"))
@@ -368,6 +370,8 @@ async def test_a_replacement_continues_the_same_chain(autojump_clock: trio.testi
             assert news[0]["data"][0]["prevSeqId"] == snapshot["seqId"]
             olds = await old.hear_until(lambda message: message == news[-1])
             assert olds[-50:] == news
+            chain = [message["data"][0] for message in (*whole, *before, *olds)]
+            assert [row["prevSeqId"] for row in chain[1:]] == [row["seqId"] for row in chain[:-1]]
             with pytest.raises(ConnectionClosed) as caught:
                 await read_on(old)
             assert caught.value.reason is not None
@@ -479,6 +483,7 @@ async def test_login(autojump_clock: trio.testing.MockClock) -> None:
             (login(now, passphrase="x"), "60024"),
             (login(now, sign="x"), "60007"),
             (login(now, timestamp="x"), "60004"),
+            (login(now, timestamp="1" * 5000), "60004"),
             (login(now, sign="\u00fc"), "60007"),
             (login(now - 31), "60006"),
         ):
@@ -576,6 +581,10 @@ async def test_listing_and_delisting_is_told_on_the_instruments_channel(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with in_memory("public", market=SLOW) as (venue, client):
+        await client.ask(subscribe("instruments", "MARGIN"))
+        venue.list_instrument(attrs.evolve(venue.floor.market.listings["SPOT", "BTC-USDT"], symbol="NEW-USDT"))
+        row = (await client.hear())["data"][0]
+        assert (row["instType"], row["instId"]) == ("MARGIN", "NEW-USDT")
         await client.ask(subscribe("instruments", "SWAP"))
         listing = many("okx", 4)[3]
         venue.list_instrument(listing)

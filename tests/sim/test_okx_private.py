@@ -198,6 +198,7 @@ async def test_connections_of_a_channel_are_limited_per_account(autojump_clock: 
         (subscribe("positions", None), "60027"),
         (subscribe("positions", None, instType="NONE"), "60033"),
         (subscribe("orders", "NO-SUCH", instType="SPOT"), "60018"),
+        (subscribe("orders", None, instType="SWAP", instFamily="NO-SUCH"), "60018"),
         (subscribe("tickers"), "60018"),
     ],
 )
@@ -378,6 +379,7 @@ async def test_other_private_data_is_pushed_on_demand(autojump_clock: trio.testi
         assert second == {"arg": {"channel": "deposit-info", "ccy": "BTC", "uid": uid}, "data": deposit["data"]}
         for body, field in (
             ({"arg": {"channel": "tickers"}, "data": []}, "arg"),
+            ({"arg": {"channel": ["orders"]}, "data": []}, "arg"),
             ({"arg": {"channel": "orders-algo"}}, "data"),
         ):
             with pytest.raises(ValueError, match=field):
@@ -395,6 +397,25 @@ async def test_an_update_can_be_repeated(autojump_clock: trio.testing.MockClock)
         again = await client.hear()
         assert again["data"][0]["uTime"] > filled["data"][0]["uTime"]
         assert again["data"][0] | {"uTime": ""} == filled["data"][0] | {"uTime": ""}
+
+
+async def test_accounts_are_driven_over_http() -> None:
+    async with (
+        open_venue("okx", market=SLOW, accounts=[MAIN, OTHER]) as venue,
+        httpx.AsyncClient(base_url=venue.rest_url) as http,
+        connect_in_memory(venue, "/ws/v5/private") as client,
+    ):
+        await log_in(venue, client, MAIN)
+        await listen(client, "orders", **ANY)
+        order = {"account": "main", "market": "SWAP", "symbol": SWAP, "side": "buy", "price": "65000.0", "size": "2"}
+        order_id = (await http.post("/sim/order", json=order)).json()["order_id"]
+        assert (await client.hear())["data"][0]["ordId"] == order_id
+        await http.post("/sim/fill", json={"account": "main", "order_id": order_id})
+        filled = (await client.hear())["data"][0]
+        body: dict[str, Any] = {"account": "main", "arg": {"channel": "orders"}, "repeat": True}
+        assert (await http.post("/sim/private", json=body)).json() == {"hit": 1}
+        assert (await client.hear())["data"][0]["tradeId"] == filled["tradeId"]
+        assert (await http.post("/sim/private", json={"account": "main", "arg": {}})).status_code == 400
 
 
 def headers(venue: SimulatedVenue, target: str, account: Account = MAIN, age: float = 0.0) -> dict[str, str]:
@@ -528,10 +549,13 @@ async def test_orders_and_fills_are_paged_newest_first() -> None:
         newer = (await ask(f"/trade/orders-pending?before={order_ids[-2]}&instType=SPOT"))["data"]
         assert [row["ordId"] for row in newer] == order_ids[-1:]
         found, pages = await everything(f"/trade/fills?ordId={other}", "billId")
-        assert ([row["tradeId"] for row in found], pages) == (fill_ids[::-1], 2), "funding is no fill"
+        assert ([row["tradeId"] for row in found], pages) == (fill_ids[::-1], 2)
+        newest = (await ask("/trade/fills?limit=1"))["data"]
+        assert [row["tradeId"] for row in newest] == fill_ids[-1:], "funding is no fill"
         for path, code in (
             ("/trade/orders-pending?limit=101", "51000"),
             ("/trade/fills?begin=yesterday", "51000"),
+            (f"/trade/fills?begin={'1' * 5000}", "51000"),
             ("/trade/order?ordId=1", "50014"),
             (f"/trade/order?instId={SWAP}", "51003"),
             (f"/trade/order?instId={SWAP}&ordId=1", "51603"),
