@@ -54,6 +54,8 @@ class ChannelSpec:
     """Seconds without data after which a subscription is stale; None for the venue's default per channel."""
     variant: str | None = None
     """The venue's own name of the channel where it has several for one purpose (OKX "trades-all")."""
+    with_login: bool = False
+    """Whether the connection will be logged in with some account."""
 
 
 @attrs.frozen
@@ -74,6 +76,8 @@ class Subscription:
     max_silence: float = inf
     needs_login: bool = False
     """Whether only a connection that is logged in gets it."""
+    rivals: frozenset[str] = frozenset()
+    """Topics that may not be on the same connection."""
 
 
 @attrs.frozen

@@ -159,7 +159,11 @@ class _Draft:
             len(self.wants) < topics
             and self.topic_bytes + _wire_bytes(want) <= limits.topic_bytes_per_connection
             and (want.subscription.kind != "book" or self.books < limits.books_per_connection)
+            and not self._has_rival(want.subscription.rivals)
         )
+
+    def _has_rival(self, rivals: frozenset[str]) -> bool:
+        return bool(rivals) and any(want.subscription.topic in rivals for want in self.wants)
 
     def add(self, want: Want) -> None:
         self.wants.append(want)

@@ -23,6 +23,7 @@ def expand(entry: ChannelSettings) -> list[ChannelSpec]:
             price_type=entry.price_type if channel == CANDLE else "trade",
             max_silence=entry.max_silence,
             variant=entry.variant,
+            with_login=entry.account is not None,
         )
         for channel in dict.fromkeys(entry.channel)
         for interval in (dict.fromkeys(entry.interval or (None,)) if channel == CANDLE else (None,))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.exchanges.venue import ChannelSpec, Subscription
 from pipeline.feeds.plan import ConnectionPlan, VenuePlan, make_plan
 from pipeline.feeds.settings import BookSettings, ChannelSettings, UrlSettings, VenueSettings
+from pipeline.model.events import Instrument
 from tests.feeds.toy import ToyVenue, catalogue, instrument
 
 VENUE = ToyVenue()
@@ -96,3 +101,25 @@ def test_following_the_catalogue_never_moves_what_stays(listings: list[set[str]]
             for subscription in connection.subscriptions:
                 assert places.get(subscription.topic, connection.id) == connection.id
         before = plan.connections
+
+
+class RivalVenue(ToyVenue):
+    """A venue that does not send trades and books of one instrument over one connection."""
+
+    def subscriptions(self, spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
+        other = {"trade": "book", "book": "trade"}[spec.channel]
+        return [
+            attrs.evolve(found, rivals=frozenset({found.topic.replace(spec.channel, other)}))
+            for found in super().subscriptions(spec, instruments)
+        ]
+
+
+def test_rivals_are_kept_on_different_connections() -> None:
+    both = settings(ChannelSettings("spot", ("trade", "book"), connections="all"))
+    plan = make_plan("toy", RivalVenue(), both, catalogue("ADA", "BTC"))
+    assert layout(plan) == {
+        "toy.all.spot.0": ["trade.ADA", "trade.BTC"],
+        "toy.all.spot.1": ["book.ADA", "book.BTC"],
+    }
+    only_ada = make_plan("toy", RivalVenue(), settings(both.channels[0]), catalogue("ADA"), plan.connections)
+    assert layout(only_ada) == {"toy.all.spot.0": ["trade.ADA"], "toy.all.spot.1": ["book.ADA"]}

@@ -32,6 +32,11 @@ def test_each_channel_of_a_mixed_entry_gets_only_what_concerns_it() -> None:
     ]
 
 
+def test_a_spec_tells_whether_its_entry_logs_in() -> None:
+    entry = ChannelSettings(market="swap", channel=("book",), depth="tbt", account="main")
+    assert expand(entry) == [ChannelSpec("swap", "book", depth="tbt", with_login=True)]
+
+
 def test_a_candle_without_interval_stays_visible_to_the_checks() -> None:
     assert expand(ChannelSettings(market="spot", channel=("candle",))) == [ChannelSpec("spot", "candle")]
 

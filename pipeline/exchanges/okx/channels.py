@@ -10,16 +10,17 @@ from pipeline.exchanges.okx.topics import INTERVALS, VENUE_INTERVALS, topic
 from pipeline.exchanges.venue import ChannelSpec, Subscription
 from pipeline.model.events import Instrument
 
-MARKETS = ("spot", "margin", "swap", "futures", "option", "index")
+SPREAD, EVENTS = "spread", "events"
+MARKETS = ("spot", "margin", "swap", "futures", "option", "index", SPREAD, EVENTS)
 _TRADED = ("spot", "swap", "futures", "option")
 _DERIVATIVES = ("swap", "futures", "option")
 
 OFFERED: dict[str, tuple[str, ...]] = {
-    "trade": _TRADED,
-    "book": _TRADED,
-    "bbo": _TRADED,
-    "ticker": _TRADED,
-    "candle": MARKETS,
+    "trade": (*_TRADED, SPREAD),
+    "book": (*_TRADED, SPREAD),
+    "bbo": (*_TRADED, SPREAD),
+    "ticker": (*_TRADED, SPREAD),
+    "candle": ("margin", *_TRADED, "index", SPREAD),
     "mark_price": ("margin", *_DERIVATIVES),
     "index_price": ("index",),
     "funding_rate": ("swap", "futures"),
@@ -31,6 +32,11 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "option_summary": ("option",),
     "adl_alert": _DERIVATIVES,
     "system_status": MARKETS,
+    "call_auction": _TRADED,
+    "event_contract": (EVENTS,),
+    "block_ticker": _TRADED,
+    "struct_block_trade": MARKETS,
+    "economic_calendar": MARKETS,
 }
 """Markets by our channel. Spot and margin share one order book; margin has only what is its own: mark prices."""
 
@@ -38,12 +44,16 @@ BOOKS: dict[int | str | None, str] = {None: "books", 400: "books", 5: "books5", 
 """Channel by depth."""
 GATED_BOOKS: dict[int | str | None, str] = {50: "books50-l2-tbt", "tbt": "books-l2-tbt"}
 """Books for logged-in accounts of a fee tier."""
+SPREAD_BOOKS: dict[int | str | None, str] = {None: "sprd-books-l2-tbt", 400: "sprd-books-l2-tbt", 5: "sprd-books5"}
+_RIVALS = {"books-l2-tbt": ("books", "books50-l2-tbt"), "books": ("books-l2-tbt",), "books50-l2-tbt": ("books-l2-tbt",)}
+"""Books of one instrument that OKX does not send over one connection."""
 BLOCK_TRADES = "public-block-trades"
 VARIANTS = ("trades", "trades-all", BLOCK_TRADES)
 """Channels of trades; the first is the default."""
 OPTION_VARIANTS = ("option-trades", BLOCK_TRADES)
+_SPREAD_CHANNELS = {"trade": "sprd-public-trades", "bbo": "sprd-bbo-tbt", "ticker": "sprd-tickers"}
 CANDLE_PREFIXES = {"trade": "candle", "mark": "mark-price-candle", "index": "index-candle"}
-_CANDLE_MARKETS = {"trade": _TRADED, "mark": ("margin", *_DERIVATIVES), "index": ("index",)}
+_CANDLE_MARKETS = {"trade": (*_TRADED, SPREAD), "mark": ("margin", *_DERIVATIVES), "index": ("index",)}
 _SIMPLE = {
     "bbo": "bbo-tbt",
     "ticker": "tickers",
@@ -58,13 +68,29 @@ _SIMPLE = {
     "option_summary": "opt-summary",
     "adl_alert": "adl-warning",
     "system_status": "status",
+    "call_auction": "call-auction-details",
+    "event_contract": "event-contract-markets",
+    "block_ticker": "block-tickers",
+    "struct_block_trade": "public-struc-block-trades",
+    "economic_calendar": "economic-calendar",
 }
-_BY_MARKET = ("instruments", "liquidation-orders", "adl-warning")
+_BY_MARKET = ("instruments", "liquidation-orders", "adl-warning", "event-contract-markets")
 """Channels over a whole market, whatever the instruments."""
 _BY_TYPED_FAMILY = ("option-trades", "estimated-price")
-BY_VENUE = "status"
-WITHOUT_CATALOGUE = ("instrument", "adl_alert", "system_status")
+_BY_VENUE = ("status", "public-struc-block-trades", "economic-calendar")
+"""Channels that are the same whatever the market."""
+_WITH_LOGIN = ("economic-calendar", *GATED_BOOKS.values())
+_WITHOUT_INSTRUMENTS = (
+    "instrument",
+    "adl_alert",
+    "system_status",
+    "event_contract",
+    "struct_block_trade",
+    "economic_calendar",
+)
 """Our channels that need no instruments: neither to be subscribed nor for the sizes that they bring."""
+_PATTERN = "*?["
+_BUSINESS = ("trades-all", BLOCK_TRADES, "block-tickers", "public-struc-block-trades", "economic-calendar")
 
 SILENCE = {
     # A keep-alive or the last state again after about 60 s without changes.
@@ -93,6 +119,11 @@ def problems(spec: ChannelSpec) -> list[tuple[str, str]]:
         for field, channel in _OWN_FIELDS
         if getattr(spec, field) is not None and spec.channel != channel
     ]
+    if _is_named(spec) and any(character in name for name in spec.instruments for character in _PATTERN):
+        what = "spreads" if spec.market == SPREAD else "instruments before their auction as tradable"
+        found.append(("instruments", f"okx does not list {what}: name each in full"))
+    if spec.channel == "economic_calendar" and not spec.with_login:
+        found.append(("channel", "okx sends economic-calendar only to logged-in accounts; give the entry an account"))
     if spec.channel == "book":
         found += _depth_problems(spec)
     elif spec.channel == "trade":
@@ -108,7 +139,13 @@ def problems(spec: ChannelSpec) -> list[tuple[str, str]]:
 
 def endpoint_of(channel: str) -> str:
     """The WebSocket path that serves a venue channel."""
-    return "business" if channel in ("trades-all", BLOCK_TRADES) or "candle" in channel else "public"
+    is_business = channel in _BUSINESS or "candle" in channel or channel.startswith("sprd-")
+    return "business" if is_business else "public"
+
+
+def catalogue_markets(spec: ChannelSpec) -> tuple[str, ...]:
+    """The spec's market, unless the channel has no use for its instruments or these are named in full."""
+    return () if spec.channel in _WITHOUT_INSTRUMENTS or _is_named(spec) else (spec.market,)
 
 
 def subscriptions(spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
@@ -117,11 +154,13 @@ def subscriptions(spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[
     What is subscribed by family or by market brings more than the instruments that match.
     """
     channel = venue_channel(spec)
-    silence = SILENCE.get(spec.channel, inf) if spec.max_silence is None else spec.max_silence
+    silence = spec.max_silence
+    if silence is None:
+        silence = SILENCE.get(spec.channel, inf) if spec.market != SPREAD else inf
     kind = spec.market.upper()
     families = (instrument.underlying for instrument in instruments if instrument.underlying)
     wanted: dict[str, str | None]
-    if channel == BY_VENUE:
+    if channel in _BY_VENUE:
         wanted = {topic(channel): None}
     elif channel in _BY_MARKET:
         wanted = {topic(channel, instType=kind): None}
@@ -130,10 +169,21 @@ def subscriptions(spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[
     elif channel == "opt-summary":
         wanted = {topic(channel, instFamily=family): None for family in families}
     else:
-        names = (instrument.origin.instrument for instrument in instruments)
-        wanted = {topic(channel, instId=name): name for name in names if name}
+        names = spec.instruments if _is_named(spec) else (each.origin.instrument for each in instruments)
+        member = "sprdId" if spec.market == SPREAD else "instId"
+        wanted = {topic(channel, **{member: name}): name for name in names if name}
     return [
-        Subscription(text, spec.channel, channel, spec.market, name, endpoint_of(channel), silence)
+        Subscription(
+            text,
+            spec.channel,
+            channel,
+            spec.market,
+            name,
+            endpoint_of(channel),
+            silence,
+            channel in _WITH_LOGIN,
+            _rivals(channel, name) if spec.with_login and name else frozenset(),
+        )
         for text, name in wanted.items()
     ]
 
@@ -141,22 +191,42 @@ def subscriptions(spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[
 def venue_channel(spec: ChannelSpec) -> str:
     """OKX's channel for a faultless `spec`."""
     if spec.channel == "book":
-        return BOOKS[spec.depth]
-    if spec.channel == "trade":
-        return spec.variant or _variants(spec.market)[0]
+        return _books(spec)[spec.depth]
     if spec.channel == "candle":
         interval = str(spec.interval)
-        return CANDLE_PREFIXES[spec.price_type] + INTERVALS.get(interval, interval)
+        prefix = "sprd-candle" if spec.market == SPREAD else CANDLE_PREFIXES[spec.price_type]
+        return prefix + INTERVALS.get(interval, interval)
+    if spec.market == SPREAD and spec.channel in _SPREAD_CHANNELS:
+        return _SPREAD_CHANNELS[spec.channel]
+    if spec.channel == "trade":
+        return spec.variant or _variants(spec.market)[0]
     return _SIMPLE[spec.channel]
 
 
+def _is_named(spec: ChannelSpec) -> bool:
+    """Whether instruments have to be named in full: spreads are not listed, and auctions are before the trading."""
+    return spec.channel not in _WITHOUT_INSTRUMENTS and (spec.market == SPREAD or spec.channel == "call_auction")
+
+
+def _rivals(channel: str, instrument: str) -> frozenset[str]:
+    return frozenset(topic(rival, instId=instrument) for rival in _RIVALS.get(channel, ()))
+
+
+def _books(spec: ChannelSpec) -> dict[int | str | None, str]:
+    if spec.market == SPREAD:
+        return SPREAD_BOOKS
+    return BOOKS | GATED_BOOKS if spec.with_login else BOOKS
+
+
 def _depth_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
-    if spec.depth in GATED_BOOKS:
+    known = _books(spec)
+    if spec.depth in known:
+        return []
+    depths = ", ".join(str(depth) for depth in known if depth is not None)
+    if spec.market != SPREAD and spec.depth in GATED_BOOKS:
         why = f"okx sends {GATED_BOOKS[spec.depth]} only to logged-in accounts of fee tier VIP4"
-        return [("depth", f"{why}; without a login there are {_depths()}")]
-    if spec.depth not in BOOKS:
-        return [("depth", f"okx has no book of depth {spec.depth!r}; there are {_depths()}")]
-    return []
+        return [("depth", f"{why}; without a login there are {depths}; or give the entry an account")]
+    return [("depth", f"okx has no book of depth {spec.depth!r}; there are {depths}")]
 
 
 def _variant_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
@@ -167,6 +237,8 @@ def _variant_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
 
 
 def _variants(market: str) -> tuple[str, ...]:
+    if market == SPREAD:
+        return (_SPREAD_CHANNELS["trade"],)
     return OPTION_VARIANTS if market == "option" else VARIANTS
 
 
@@ -179,17 +251,13 @@ def _candle_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
         why = f"okx has no {spec.price_type} candles in market {spec.market}; {offered(types)}"
         return [("price_type", why)]
     venue_names = VENUE_INTERVALS - ({"1Yutc"} if spec.price_type != "mark" else set())
-    venue_names -= {"1s"} if spec.price_type != "trade" else set()
+    venue_names -= {"1s"} if spec.price_type != "trade" or spec.market == SPREAD else set()
     names = [ours for ours, theirs in INTERVALS.items() if theirs in venue_names]
     if spec.interval is None:
         return [("interval", f"missing; {offered(names)}")]
     if INTERVALS.get(spec.interval, spec.interval) not in venue_names:
         return [("interval", unknown("interval", spec.interval, names))]
     return []
-
-
-def _depths() -> str:
-    return ", ".join(str(depth) for depth in BOOKS if depth is not None)
 
 
 def offered(names: Iterable[str]) -> str:

@@ -83,7 +83,7 @@ class OkxVenue:
 
     def catalogue_markets(self, spec: ChannelSpec) -> Sequence[str]:
         """The spec's market, unless the channel has no use for its instruments."""
-        return () if spec.channel in channels.WITHOUT_CATALOGUE else (spec.market,)
+        return channels.catalogue_markets(spec)
 
     def subscriptions(self, spec: ChannelSpec, instruments: Sequence[Instrument]) -> list[Subscription]:
         """The topics that bring this channel for these instruments, without repetitions."""

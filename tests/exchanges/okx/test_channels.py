@@ -94,6 +94,95 @@ def test_block_trades_are_a_variant_of_trades(variant: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("spec", "channel"),
+    [
+        (ChannelSpec("spread", "trade", ("A-B_A-B-SWAP",)), "sprd-public-trades"),
+        (ChannelSpec("spread", "trade", ("A-B_A-B-SWAP",), variant="sprd-public-trades"), "sprd-public-trades"),
+        (ChannelSpec("spread", "book", ("A-B_A-B-SWAP",)), "sprd-books-l2-tbt"),
+        (ChannelSpec("spread", "book", ("A-B_A-B-SWAP",), depth=400), "sprd-books-l2-tbt"),
+        (ChannelSpec("spread", "book", ("A-B_A-B-SWAP",), depth=5), "sprd-books5"),
+        (ChannelSpec("spread", "bbo", ("A-B_A-B-SWAP",)), "sprd-bbo-tbt"),
+        (ChannelSpec("spread", "ticker", ("A-B_A-B-SWAP",)), "sprd-tickers"),
+        (ChannelSpec("spread", "candle", ("A-B_A-B-SWAP",), interval="1d"), "sprd-candle1Dutc"),
+    ],
+    ids=range(8),
+)
+def test_spreads_are_named_and_not_looked_up(spec: ChannelSpec, channel: str) -> None:
+    assert VENUE.catalogue_markets(spec) == ()
+    assert VENUE.problems(spec) == []
+    assert VENUE.subscriptions(spec, []) == [
+        Subscription(
+            f'{{"channel":"{channel}","sprdId":"A-B_A-B-SWAP"}}',
+            spec.channel,
+            channel,
+            "spread",
+            "A-B_A-B-SWAP",
+            "business",
+            inf,
+        )
+    ]
+
+
+def test_an_auction_is_subscribed_by_name_before_the_instrument_is_tradable() -> None:
+    spec = ChannelSpec("spot", "call_auction", ("ONDO-USDC", "X-USDC"))
+    assert VENUE.catalogue_markets(spec) == ()
+    assert topics(spec, []) == [
+        ("public", f'{{"channel":"call-auction-details","instId":"{name}"}}') for name in ("ONDO-USDC", "X-USDC")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "endpoint", "arg"),
+    [
+        (ChannelSpec("events", "event_contract"), "public", '{"channel":"event-contract-markets","instType":"EVENTS"}'),
+        (ChannelSpec("swap", "struct_block_trade"), "business", '{"channel":"public-struc-block-trades"}'),
+        (ChannelSpec("spread", "system_status"), "public", '{"channel":"status"}'),
+        (
+            ChannelSpec("swap", "economic_calendar", with_login=True),
+            "business",
+            '{"channel":"economic-calendar"}',
+        ),
+    ],
+    ids=range(4),
+)
+def test_channels_that_are_passed_on_without_instruments(spec: ChannelSpec, endpoint: str, arg: str) -> None:
+    assert VENUE.catalogue_markets(spec) == ()
+    assert topics(spec, []) == [(endpoint, arg)]
+    (subscription,) = VENUE.subscriptions(spec, [])
+    assert subscription.needs_login == (spec.channel == "economic_calendar")
+
+
+def test_block_tickers_are_subscribed_by_instrument() -> None:
+    spec = ChannelSpec("swap", "block_ticker")
+    assert VENUE.catalogue_markets(spec) == ("swap",)
+    assert topics(spec, SWAP[:1]) == [("business", '{"channel":"block-tickers","instId":"BTC-USDT-SWAP"}')]
+
+
+@pytest.mark.parametrize(
+    ("depth", "channel", "rivals"),
+    [
+        (None, "books", ["books-l2-tbt"]),
+        (400, "books", ["books-l2-tbt"]),
+        (5, "books5", []),
+        ("rpi", "books-rpi", []),
+        (50, "books50-l2-tbt", ["books-l2-tbt"]),
+        ("tbt", "books-l2-tbt", ["books", "books50-l2-tbt"]),
+    ],
+)
+def test_books_of_accounts_with_a_fee_tier(depth: int | str | None, channel: str, rivals: list[str]) -> None:
+    spec = ChannelSpec("swap", "book", depth=depth, with_login=True)
+    assert topics(spec, SWAP[:1]) == [("public", f'{{"channel":"{channel}","instId":"BTC-USDT-SWAP"}}')]
+    (subscription,) = VENUE.subscriptions(spec, SWAP[:1])
+    assert subscription.needs_login == (depth in (50, "tbt"))
+    assert subscription.max_silence == 90.0
+    # OKX refuses them on one connection; without a login there is no such rival.
+    assert subscription.rivals == {f'{{"channel":"{name}","instId":"BTC-USDT-SWAP"}}' for name in rivals}
+    if depth not in (50, "tbt"):
+        (subscription,) = VENUE.subscriptions(ChannelSpec("swap", "book", depth=depth), SWAP[:1])
+        assert subscription.rivals == frozenset()
+
+
+@pytest.mark.parametrize(
     ("spec", "arg"),
     [
         (ChannelSpec("futures", "instrument"), '{"channel":"instruments","instType":"FUTURES"}'),
@@ -165,7 +254,12 @@ def test_every_offered_channel_is_accepted_in_its_markets_and_only_there(channel
         candles = {"margin": "mark", "index": "index"}.get(market, "trade")
         is_candle = channel == "candle"
         spec = ChannelSpec(
-            market, channel, interval="1m" if is_candle else None, price_type=candles if is_candle else "trade"
+            market,
+            channel,
+            ("A-B_A-B-SWAP",),
+            interval="1m" if is_candle else None,
+            price_type=candles if is_candle else "trade",
+            with_login=True,
         )
         assert [field for field, _ in VENUE.problems(spec)] == ([] if market in OFFERED[channel] else ["channel"])
 
@@ -178,7 +272,26 @@ def test_every_offered_channel_is_accepted_in_its_markets_and_only_there(channel
         (ChannelSpec("swap", "zzz"), "channel", "there is trade, book,"),
         (ChannelSpec("spot", "funding_rate"), "channel", "no funding_rate in market spot; there is swap, futures"),
         (ChannelSpec("swap", "book", depth=20), "depth", "no book of depth 20; there are 400, 5, rpi"),
-        (ChannelSpec("swap", "book", depth=50), "depth", "books50-l2-tbt only to logged-in accounts"),
+        (
+            ChannelSpec("swap", "book", depth=50),
+            "depth",
+            "of fee tier VIP4; without a login there are 400, 5, rpi; or give the entry an account",
+        ),
+        (ChannelSpec("swap", "book", depth=20, with_login=True), "depth", "there are 400, 5, rpi, 50, tbt"),
+        (ChannelSpec("spread", "book", ("A_B",), depth="tbt", with_login=True), "depth", "there are 400, 5"),
+        (ChannelSpec("spread", "book", ("A_B",), depth="rpi"), "depth", "no book of depth 'rpi'; there are 400, 5"),
+        (ChannelSpec("spread", "book"), "instruments", "okx does not list spreads: name each in full"),
+        (ChannelSpec("spread", "trade", ("A_B", "A_?")), "instruments", "okx does not list spreads"),
+        (ChannelSpec("spot", "call_auction"), "instruments", "before their auction as tradable: name each in full"),
+        (ChannelSpec("spread", "trade", ("A_B",), variant="trades"), "variant", "there is sprd-public-trades"),
+        (ChannelSpec("spread", "candle", ("A_B",), interval="1s"), "interval", "unknown interval '1s'"),
+        (
+            ChannelSpec("spread", "candle", ("A_B",), interval="1m", price_type="mark"),
+            "price_type",
+            "there is trade",
+        ),
+        (ChannelSpec("swap", "economic_calendar"), "channel", "only to logged-in accounts; give the entry an account"),
+        (ChannelSpec("swap", "event_contract"), "channel", "there is events"),
         (ChannelSpec("swap", "book", depth="tbt"), "depth", "books-l2-tbt only to logged-in accounts"),
         (ChannelSpec("swap", "trade", depth=5), "depth", "only channel book"),
         (ChannelSpec("swap", "trade", variant="trades-al"), "variant", "did you mean 'trades-all'?"),
@@ -195,7 +308,7 @@ def test_every_offered_channel_is_accepted_in_its_markets_and_only_there(channel
         (ChannelSpec("swap", "ticker", price_type="mark"), "price_type", "only channel candle"),
         (ChannelSpec("swap", "trade", max_silence=0.0), "max_silence", "must be above 0"),
     ],
-    ids=range(21),
+    ids=range(32),
 )
 def test_problems_name_the_field_and_what_there_is(spec: ChannelSpec, field: str, why: str) -> None:
     ((found, text),) = VENUE.problems(spec)
