@@ -42,7 +42,7 @@ With several accounts each body has "account". Data that nothing generates is se
   curl -d '{"topic":"strategy","data":[]}' URL/sim/private            likewise
 
 Faults: drop silence garbage oversize malformed_json binary fragmented close notice gap stall refuse_topic refuse_login
-slow_ack http_refuse clear. Fields: connection endpoint topic seconds count code reason status size.
+slow_ack http_refuse clear. Fields: connection endpoint topic seconds count code error reason status size.
 """
 
 
