@@ -37,7 +37,10 @@ class SequenceRule:
     """
 
     ignores_old: bool
-    """Whether a delta at or below the last sequence is a harmless duplicate; otherwise it is a gap."""
+    """Whether a delta at or below the last sequence is a harmless duplicate; otherwise it is a gap.
+
+    One that says of itself that the numbering began anew (`is_reset`) is a gap in any case.
+    """
     checksum: Checksum | None = None
     """Verifies the whole book after each update that carries a checksum."""
 
@@ -52,4 +55,5 @@ class SequenceRule:
             if sequence > previous:
                 return Verdict.NEXT
             return Verdict.RESET if sequence < previous else Verdict.REPEAT
-        return Verdict.OLD if self.ignores_old and sequence <= last else Verdict.GAP
+        is_old = self.ignores_old and sequence <= last and not update.is_reset
+        return Verdict.OLD if is_old else Verdict.GAP

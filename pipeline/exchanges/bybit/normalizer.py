@@ -16,11 +16,21 @@ import msgspec
 
 from pipeline.exchanges.bybit import account_wire, fills, holdings, orders, risk, wire
 from pipeline.exchanges.bybit.accounts import ACCOUNT, VENUE, AccountScope
+from pipeline.exchanges.bybit.answers import read_answer
 from pipeline.exchanges.bybit.candles import CandleStream, candles, open_candles
 from pipeline.exchanges.bybit.quotes import BookStream, quotes
 from pipeline.exchanges.bybit.tickers import FIELDS, TickerStream, merge, number
-from pipeline.exchanges.bybit.topics import MARKETS, PASSED_ON, RPI_DEPTH, family_of, instrument_of, raw_channel
-from pipeline.exchanges.venue import Catalogue, StreamState
+from pipeline.exchanges.bybit.topics import (
+    BOOK_DEPTHS,
+    FULL,
+    MARKETS,
+    PASSED_ON,
+    RPI_DEPTH,
+    family_of,
+    instrument_of,
+    raw_channel,
+)
+from pipeline.exchanges.venue import Catalogue, StreamState, Subscription
 from pipeline.exchanges.vocabulary import Vocabulary, strict
 from pipeline.model.account import AccountRaw
 from pipeline.model.errors import BadMessage
@@ -117,7 +127,8 @@ class BybitNormalizer:
             name = family_of(topic)
             family = self._families.get(name)
             if family is not None:
-                events = family.take(self, wire.loosely(plain, family.loose_shape), receive_time)
+                loose = family.loose or family
+                events = loose.take(self, wire.loosely(plain, loose.shape), receive_time)
                 self._learn(name, family, plain)
                 return events
             if name not in PASSED_ON.get(self.stream, ()):
@@ -128,9 +139,12 @@ class BybitNormalizer:
 
     def _learn(self, name: str, family: Family, plain: dict[str, Any]) -> None:
         """Note the unknown fields of a message that could be read, so that they are no obstacle to the next."""
-        shape = self._vocabulary.learn(name, family.shape, plain)
-        if shape is not None:
-            self._families = {**self._families, name: attrs.evolve(family, decode=msgspec.json.Decoder(shape).decode)}
+        is_new = self._vocabulary.learn(name, family.shape, plain)
+        if family.loose is not None and _has_other_than_text(plain["data"], self.stream):
+            family, is_new = family.loose, True
+        if is_new:
+            decode = msgspec.json.Decoder(self._vocabulary.form(name, family.shape)).decode
+            self._families = {**self._families, name: attrs.evolve(family, decode=decode)}
             self._readers = _readers(self._families) if self.stream in MARKETS else {}
 
     def _note_ticker_field(self, name: str) -> None:
@@ -191,8 +205,9 @@ class BybitNormalizer:
         stream.last_receive = receive_time
         book = message.data
         update = book.u
-        # A restart of the service is announced by u = 1, which overwrites the book whatever its type says.
-        is_snapshot = message.type == "snapshot" or update == 1
+        # A restart of the service is announced by u = 1, which overwrites the book whatever its type says. The full
+        # book must then be read anew.
+        is_snapshot = message.type == "snapshot" or (update == 1 and stream.depth is not None)
         time = Micros((message.cts or message.ts) * 1000)
         if stream.depth == 1:
             return quotes(stream, origin, is_snapshot, book, time, Micros(receive_time), self._size_unit)
@@ -216,10 +231,11 @@ class BybitNormalizer:
             )
         ]
 
+    def _take_loose_ticker(self, message: wire.LooseTickerMessage, receive_time: int) -> list[Event]:
+        message.data = _texts(message.data, self.stream)
+        return self._take_ticker(message, receive_time)
+
     def _take_ticker(self, message: wire.TickerMessage | wire.LooseTickerMessage, receive_time: int) -> list[Event]:
-        data = message.data
-        if type(message) is wire.LooseTickerMessage:
-            data = _texts(data, self.stream)
         stream = self._tickers.get(message.topic)
         if stream is None:
             stream = TickerStream(message.topic, self._origin(instrument_of(message.topic, "tickers", 1)))
@@ -232,7 +248,7 @@ class BybitNormalizer:
             origin,
             self.stream,
             message.type == "snapshot",
-            data,
+            message.data,
             time,
             Micros(receive_time),
             message.cs,
@@ -257,12 +273,42 @@ class BybitNormalizer:
         stream.last_receive = receive_time
         return events
 
+    def seed(self, subscription: Subscription, body: bytes, receive_time: int) -> BookUpdate:
+        """The snapshot of a full book.
+
+        Raises `BadMessage` for a body of another form, and the venue's error answers by their code.
+        """
+        what = f"snapshot of {subscription.topic}"
+        answer = read_answer(what, body)
+        try:
+            book = msgspec.convert(answer.result, wire.BookSnapshot)
+            stream = self._books.get(subscription.topic) or self._open_book(subscription.topic)
+        except _UNREADABLE as error:
+            raise BadMessage(f"{VENUE} {what}: {error}") from error
+        return BookUpdate(
+            stream.origin or self._origin(subscription.instrument),
+            Micros((book.cts or book.ts) * 1000),
+            Micros(receive_time),
+            book.u,
+            stream.channel,
+            True,
+            None,
+            book.b,
+            book.a,
+            stream.layout,
+            self._size_unit,
+            stream.depth,
+            book.seq,
+        )
+
     def _open_book(self, topic: str) -> BookStream:
         instrument = instrument_of(topic, "orderbook", 2)
         channel = topic[: -len(instrument) - 1]
         level = channel.partition(".")[2]
         if level == "rpi":
             depth, layout = RPI_DEPTH, PRICE_SIZE_RPI
+        elif level == FULL and level in BOOK_DEPTHS.get(self.stream, ()):
+            depth, layout = None, PRICE_SIZE
         elif level.isascii() and level.isdecimal():
             depth, layout = int(level), PRICE_SIZE
         else:
@@ -329,18 +375,18 @@ class Family:
     shape: type[msgspec.Struct]
     take: Callable[[BybitNormalizer, Any, int], list[Event]]
     """Raises `ValueError` before it changed anything."""
-    loose_shape: type[msgspec.Struct]
-    """For messages of loose types."""
     decode: Callable[[bytes], Any]
     """By the strict form of `shape`."""
+    loose: Family | None = None
+    """For messages of looser types than `shape` allows for."""
 
 
 def _family(
     shape: type[msgspec.Struct],
     take: Callable[[BybitNormalizer, Any, int], list[Event]],
-    loose_shape: type[msgspec.Struct] | None = None,
+    loose: Family | None = None,
 ) -> Family:
-    return Family(shape, take, loose_shape or shape, msgspec.json.Decoder(strict(shape)).decode)
+    return Family(shape, take, msgspec.json.Decoder(strict(shape)).decode, loose)
 
 
 def _risk(shape: type[msgspec.Struct], read: Callable[[Any, risk.OriginOf, Micros], list[Event]]) -> Family:
@@ -360,7 +406,11 @@ def _account(shape: type[msgspec.Struct], read: Callable[[Any, AccountScope, Mic
 _COMMON: Mapping[str, Family] = {
     "orderbook": _family(wire.BookMessage, BybitNormalizer._take_book),
     "publicTrade": _family(wire.TradeMessage, BybitNormalizer._take_trades),
-    "tickers": _family(wire.TickerMessage, BybitNormalizer._take_ticker, wire.LooseTickerMessage),
+    "tickers": _family(
+        wire.TickerMessage,
+        BybitNormalizer._take_ticker,
+        loose=_family(wire.LooseTickerMessage, BybitNormalizer._take_loose_ticker),
+    ),
 }
 _SPOT: Mapping[str, Family] = {
     **_COMMON,
@@ -423,7 +473,15 @@ def _texts(data: Mapping[str, Any], market: str) -> dict[str, str]:
     texts: dict[str, str] = {}
     known = FIELDS[market]
     for key, value in data.items():
-        if key in known and value is not None and not isinstance(value, str):
+        if isinstance(value, str):
+            texts[key] = value
+        elif value is None or key not in known:
+            texts[key] = ""
+        else:
             raise ValueError(f"$.data.{key}: expected text, got {type(value).__name__}")
-        texts[key] = value if key in known and value else ""
     return texts
+
+
+def _has_other_than_text(data: Mapping[str, Any], market: str) -> bool:
+    """Whether unknown fields of a ticker are no texts, as all known ones are."""
+    return any(not isinstance(value, str) for key, value in data.items() if key not in FIELDS[market])

@@ -19,7 +19,8 @@ class BookStream(StreamState):
     """One order-book topic; level 1 also remembers its quotes."""
 
     channel: str = ""
-    depth: int = 0
+    depth: int | None = None
+    """Levels per side; None for all."""
     layout: Layout = PRICE_SIZE
     last: int | None = None
     """`u` of the last quotes; None without valid ones."""

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 MARKETS = ("spot", "linear", "inverse", "option", "spread")
 
 BOOK_DEPTHS: Mapping[str, tuple[str, ...]] = {
-    "spot": ("50", "200", "1000", "rpi"),
-    "linear": ("50", "200", "1000", "rpi"),
-    "inverse": ("50", "200", "1000", "rpi"),
+    "spot": ("50", "200", "1000", "rpi", "full"),
+    "linear": ("50", "200", "1000", "rpi", "full"),
+    "inverse": ("50", "200", "1000", "rpi", "full"),
     "option": ("25", "100"),
     "spread": ("25",),
 }
 """Offered order books by market; the first is the default. Level 1 is the channel bbo."""
+FULL = "full"
+"""The depth whose stream sends updates only; the book starts from REST."""
 RPI_DEPTH = 50
 """Levels per side of `orderbook.rpi`."""
 
@@ -101,24 +103,19 @@ def offered(market: str) -> tuple[str, ...]:
     return tuple(channel for channel in CHANNELS if channel in wanted)
 
 
-_PAIRS = frozenset(
-    {"orderbook.rpi", "orderbook.full", "system.status", "execution.fast", "spread.order", "spread.execution"}
-)
+_PAIRS = frozenset({"orderbook.rpi", "system.status", "execution.fast", "spread.order", "spread.execution"})
 """Families that are named by the first two parts of a topic, not by the first alone."""
 PASSED_ON: Mapping[str, tuple[str, ...]] = {
-    "spot": ("orderbook.full", "lt", "tickers_lt", "kline_lt"),
-    "linear": ("orderbook.full", "liquidation"),
-    "inverse": ("orderbook.full", "liquidation"),
+    "spot": ("lt", "tickers_lt", "kline_lt"),
+    "linear": ("liquidation",),
+    "inverse": ("liquidation",),
     "rfq": ("rfq",),
     "fp": ("earn",),
     "private": ("strategy", "rfq", "dcp"),
 }
 """Families that are known, but have no kind of event: by stream."""
-_RAW_PREFIXES = {"orderbook.full": 2, "liquidation": 1, "lt": 1, "tickers_lt": 1, "kline_lt": 2}
-"""Topics of one instrument without a kind of event: how many parts stand before the instrument.
-
-A full book has no snapshot on the stream, so its deltas are no order book that anybody could follow here.
-"""
+_RAW_PREFIXES = {"liquidation": 1, "lt": 1, "tickers_lt": 1, "kline_lt": 2}
+"""Topics of one instrument without a kind of event: how many parts stand before the instrument."""
 
 
 def family_of(topic: str) -> str:

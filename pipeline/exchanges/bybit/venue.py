@@ -16,6 +16,7 @@ from pipeline.exchanges.bybit.suggestions import unknown
 from pipeline.exchanges.bybit.topics import (
     BOOK_DEPTHS,
     CHANNELS,
+    FULL,
     INTERVALS,
     MARKETS,
     MAX_SILENCE,
@@ -25,6 +26,7 @@ from pipeline.exchanges.bybit.topics import (
     venue_interval,
 )
 from pipeline.exchanges.venue import (
+    BookSeed,
     Catalogue,
     ChannelSpec,
     EndpointLimits,
@@ -216,10 +218,17 @@ class Bybit:
         """A normalizer for one connection; answers to orders (`trade`) have no kind of event yet."""
         return BybitNormalizer(stream, connection, catalogue, {} if resume is None else resume, account)
 
+    def book_seed(self, subscription: Subscription) -> BookSeed | None:
+        """Only the full book starts over REST; all others bring their snapshot."""
+        if subscription.channel != f"orderbook.{FULL}":
+            return None
+        query = f"category={subscription.market}&symbol={subscription.instrument}"
+        return BookSeed(f"/v5/market/full_orderbook?{query}", is_required=True)
+
     def sequence_rule(self, channel: str) -> SequenceRule | None:
         """Books count by one and repeat harmlessly; level 1 sends whole quotes."""
         family, _, level = channel.partition(".")
-        if family != "orderbook" or level == "1" or not (level.isdecimal() or level == "rpi"):
+        if family != "orderbook" or level == "1" or not (level.isdecimal() or level in ("rpi", FULL)):
             return None
         return SequenceRule(ignores_old=True)
 
@@ -285,8 +294,6 @@ def _depth_problems(spec: ChannelSpec) -> list[tuple[str, str]]:
         return []
     if depth == "1":
         return [("depth", "level 1 is the channel bbo")]
-    if depth == "full":
-        return [("depth", "the full book needs a snapshot over REST to start from, which is not supported yet")]
     return [("depth", f"bybit has no {depth} levels in {spec.market}; it has {', '.join(offer)}")]
 
 

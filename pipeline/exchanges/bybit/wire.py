@@ -36,6 +36,17 @@ class Book(msgspec.Struct, gc=False):
     seq: int | None = None
 
 
+class BookSnapshot(msgspec.Struct, gc=False):
+    """`result` of the full order book over REST."""
+
+    b: list[Pair]
+    a: list[Pair]
+    u: int
+    ts: int
+    seq: int | None = None
+    cts: int | None = None
+
+
 class BookMessage(msgspec.Struct, gc=False):
     """`orderbook.{depth}.{symbol}`."""
 

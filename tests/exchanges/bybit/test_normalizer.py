@@ -8,18 +8,22 @@ import re
 from contextlib import suppress
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.book.continuity import Verdict
 from pipeline.exchanges.bybit.topics import MARKETS
 from pipeline.exchanges.bybit.venue import Bybit
-from pipeline.model.errors import BadMessage
+from pipeline.exchanges.venue import BookSeed, Subscription
+from pipeline.model.errors import BadMessage, Refused, Retryable
 from pipeline.model.events import PRICE_SIZE, PRICE_SIZE_RPI, Bbo, BookUpdate, Candle, Event, Trade
 from tests.exchanges.bybit.samples import (
     CONNECTION,
     DATA,
     RECEIVED,
+    body,
     catalogue,
     head,
     lines,
@@ -34,8 +38,7 @@ DATA_SAMPLES = [
     for market in MARKETS
     if f"public.{market}." in path.name and "control" not in path.name
 ]
-SUPPORTED = [(market, name) for market, name in DATA_SAMPLES if "orderbook.full" not in name]
-SUPPORTED += [("status", "public.misc.system.status")]
+SUPPORTED = [*DATA_SAMPLES, ("status", "public.misc.system.status")]
 
 
 def changed(message: bytes, **fields: Any) -> bytes:
@@ -560,3 +563,49 @@ def test_no_cut_or_flipped_byte_breaks_the_normalizer(data: st.DataObject, sampl
     message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     with suppress(BadMessage):
         normalize(market, bytes(message[: data.draw(st.integers(0, len(message)))]))
+
+
+FULL_BOOK = Subscription("orderbook.full.BTCUSDT", "book", "orderbook.full", "linear", "BTCUSDT", "linear")
+
+
+def test_the_full_book_sends_updates_only() -> None:
+    (update,) = books(normalize("spot", lines("public.spot.orderbook.full")[0]))
+    assert (update.channel, update.depth, update.is_snapshot, update.is_reset) == ("orderbook.full", None, False, False)
+    assert (update.previous_sequence, update.sequence, update.cross_sequence) == (278546, 278547, 1501100579)
+    assert update.bids[0] == ("0.4758", "2342.47")
+    (reset,) = books(normalize("spot", lines("derived.public.spot.orderbook.full.reset")[0]))
+    assert (reset.sequence, reset.is_snapshot, reset.is_reset) == (1, False, True)
+
+
+def test_a_full_book_that_counts_anew_is_read_anew() -> None:
+    rule = Bybit().sequence_rule("orderbook.full")
+    assert rule is not None
+    (reset,) = books(normalize("spot", lines("derived.public.spot.orderbook.full.reset")[0]))
+    assert rule.judge(278547, reset) is Verdict.GAP
+
+
+def test_the_full_book_starts_from_rest() -> None:
+    venue = Bybit()
+    assert venue.book_seed(FULL_BOOK) == BookSeed(
+        "/v5/market/full_orderbook?category=linear&symbol=BTCUSDT", is_required=True
+    )
+    assert venue.book_seed(attrs.evolve(FULL_BOOK, channel="orderbook.50")) is None
+    snapshot = normalizer("linear").seed(FULL_BOOK, body("rest.market.full_orderbook"), RECEIVED)
+    assert (snapshot.channel, snapshot.is_snapshot, snapshot.sequence) == ("orderbook.full", True, 439925)
+    assert (snapshot.exchange_time, snapshot.cross_sequence) == (1784103578350000, 2164890076)
+    assert (snapshot.asks[0], snapshot.bids[-1]) == (("62998.2", "0.198738"), ("0.1", "10"))
+    assert (snapshot.origin.instrument, snapshot.origin.symbol) == ("BTCUSDT", "BTC-USDT-PERP")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "why"),
+    [
+        (b"<html>", BadMessage, "snapshot of orderbook.full.BTCUSDT"),
+        (b'{"retCode":0,"result":{"b":[],"a":[]},"time":1}', BadMessage, "u"),
+        (b'{"retCode":10006,"retMsg":"Too many visits!","result":{},"time":1}', Retryable, "10006"),
+        (b'{"retCode":10001,"retMsg":"symbol invalid","result":{},"time":1}', Refused, "10001"),
+    ],
+)
+def test_an_answer_that_is_no_book_says_why(answer: bytes, error: type[Exception], why: str) -> None:
+    with pytest.raises(error, match=why):
+        normalizer("linear").seed(FULL_BOOK, answer, RECEIVED)

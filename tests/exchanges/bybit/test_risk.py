@@ -227,8 +227,6 @@ def test_spread_book_and_trades() -> None:
 
 
 RAW = [
-    ("spot", "public.spot.orderbook.full", "orderbook.full", "MNTUSDT", 1784103477732000),
-    ("spot", "derived.public.spot.orderbook.full.reset", "orderbook.full", "MNTUSDT", 1772694601512000),
     ("spot", "public.deprecated.kline_lt", "kline_lt.5", "EOS3LUSDT", 1672325322393000),
     ("spot", "public.deprecated.tickers_lt", "tickers_lt", "EOS3LUSDT", 1672325446847000),
     ("spot", "public.deprecated.lt", "lt", "EOS3LUSDT", 1672325564669000),
@@ -254,7 +252,7 @@ def test_messages_without_a_kind_pass_as_they_are(
     assert event.payload_sha256 == hashlib.sha256(message).hexdigest()
 
 
-@pytest.mark.parametrize("topic", ["liquidation", "liquidation.", "orderbook.full"])
+@pytest.mark.parametrize("topic", ["liquidation", "liquidation."])
 def test_topics_without_an_instrument_pass_too(topic: str) -> None:
     message = json.dumps(
         {"data": {"\u00e9": None}, "topic": topic, "ts": "soon"}, ensure_ascii=False, indent=1
@@ -284,7 +282,6 @@ def test_topics_without_an_instrument_pass_too(topic: str) -> None:
         ("option", "kline.1.X"),
         ("option", "orderbook.rpi.X"),
         ("option", "priceLimit.X"),
-        ("spread", "orderbook.full.X"),
         ("private", "publicTrade.X"),
         ("private", "orders"),
         ("private", "earn.dualassets.offers"),

@@ -146,7 +146,7 @@ def test_offers_are_one_topic_per_product() -> None:
         (ChannelSpec("option", "book", depth=50), "depth", "no 50 levels in option; it has 25, 100"),
         (ChannelSpec("option", "book", depth="rpi"), "depth", "it has 25, 100"),
         (ChannelSpec("linear", "book", depth=1), "depth", "level 1 is the channel bbo"),
-        (ChannelSpec("linear", "book", depth="full"), "depth", "snapshot over REST"),
+        (ChannelSpec("option", "book", depth="full"), "depth", "no full levels in option"),
         (ChannelSpec("linear", "book", depth=0), "depth", "no 0 levels"),
         (ChannelSpec("linear", "trade", depth=50), "depth", "trade has no depth"),
         (ChannelSpec("linear", "candle"), "interval", "is missing"),
@@ -220,11 +220,11 @@ def test_the_idle_time_is_told_where_there_is_a_login() -> None:
 
 
 def test_books_ignore_what_is_old_and_nothing_else_is_chained() -> None:
-    for level in ("25", "50", "100", "200", "500", "1000", "rpi"):
+    for level in ("25", "50", "100", "200", "500", "1000", "rpi", "full"):
         rule = VENUE.sequence_rule(f"orderbook.{level}")
         assert rule is not None
         assert rule.ignores_old
-    for channel in ("orderbook.1", "orderbook.full", "publicTrade", "tickers", "kline.1"):
+    for channel in ("orderbook.1", "publicTrade", "tickers", "kline.1"):
         assert VENUE.sequence_rule(channel) is None
 
 
