@@ -75,7 +75,6 @@ def given_up(order: Order, origin: Origin, now: Micros) -> Order:
     return attrs.evolve(
         order,
         origin=origin,
-        exchange_time=None,
         receive_time=now,
         sequence=None,
         is_snapshot=True,

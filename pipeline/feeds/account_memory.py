@@ -199,7 +199,8 @@ class AccountMemory:
                 self._judged.add(place)
                 if place not in told:
                     origin = attrs.evolve(fill.origin, connection=connection)
-                    found.append(Position(origin, None, now, None, scope.channel, True, "flat", ZERO, fill.size_unit))
+                    head = (origin, fill.exchange_time, now, None, scope.channel, True)
+                    found.append(Position(*head, "flat", ZERO, fill.size_unit))
         return found
 
     def _complete_snapshot(self, end: SnapshotEnd) -> list[Event]:
@@ -265,7 +266,9 @@ class AccountMemory:
         self, key: Key, known: _Known, connection: str, exchange_time: Micros | None, receive_time: Micros
     ) -> Event:
         origin = attrs.evolve(known.event.origin, connection=connection)
-        known.event = closing(known.event, origin, exchange_time, receive_time)
+        # When it ended is not known. A later time could be beyond the next change, which the stream may still tell.
+        time = exchange_time if exchange_time is not None else known.time
+        known.event = closing(known.event, origin, time, receive_time)
         self._end(key, known)
         return known.event
 
