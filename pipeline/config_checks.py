@@ -25,7 +25,8 @@ from pipeline.feeds.settings import (
 from pipeline.feeds.specs import BOOK, CANDLE, expand, session_times
 from pipeline.model.events import KINDS
 from pipeline.observe.settings import HttpSettings
-from pipeline.sink.settings import KafkaSettings, RegistrySettings, SpoolSettings
+from pipeline.sink.properties import REFUSED
+from pipeline.sink.settings import WATERMARK, KafkaSettings, RegistrySettings, SpoolSettings
 
 Problems = Iterator[tuple[str, str]]
 
@@ -48,30 +49,6 @@ _BOUNDS = {
     (ReconnectSettings, "factor"): Bounds(1),
 }
 
-_OWN_PROPERTIES = {
-    "bootstrap.servers": "bootstrap_servers",
-    "metadata.broker.list": "bootstrap_servers",
-    "client.id": "client_id",
-    "compression.codec": "compression",
-    "compression.type": "compression",
-    "linger.ms": "linger",
-    "queue.buffering.max.ms": "linger",
-    "queue.buffering.max.messages": "queue_messages",
-    "queue.buffering.max.kbytes": "queue_bytes",
-    "message.max.bytes": "max_record_bytes",
-    "statistics.interval.ms": "statistics_interval",
-}
-_FIXED_PROPERTIES = {
-    "acks",
-    "delivery.report.only.error",
-    "delivery.timeout.ms",
-    "enable.idempotence",
-    "message.send.max.retries",
-    "message.timeout.ms",
-    "request.required.acks",
-    "retries",
-    "transactional.id",
-}
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _BROKER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:,/]+)(:([0-9]{1,5}))?", re.ASCII)
@@ -234,15 +211,15 @@ def _kafka(settings: KafkaSettings, _: Where) -> Problems:
             yield f"bootstrap_servers[{position}]", f'expected host:port, got "{server}"'
     yield from _topics(settings)
     for name in settings.properties:
-        if name in _OWN_PROPERTIES:
-            yield f"properties.{name}", f"is set by kafka.{_OWN_PROPERTIES[name]}"
-        elif name in _FIXED_PROPERTIES:
-            yield f"properties.{name}", "is fixed: that nothing is lost depends on it"
+        if name in REFUSED:
+            yield f"properties.{name}", REFUSED[name]
+    if settings.shard is not None and not settings.is_exactly_once:
+        yield "shard", "is for delivery: exactly_once"
 
 
 def _topics(settings: KafkaSettings) -> Problems:
     for kind in settings.topics:
-        if kind not in KINDS:
+        if kind not in KINDS and kind != WATERMARK:
             yield f"topics.{kind}", f"unknown event kind; {suggestion(kind, KINDS)}"
     template = settings.topic_template
     try:
@@ -275,3 +252,6 @@ def _registry(settings: RegistrySettings, _: Where) -> Problems:
 def _spool(settings: SpoolSettings, _: Where) -> Problems:
     if settings.segment_bytes > settings.max_bytes:
         yield "segment_bytes", f"must not be above max_bytes, which is {settings.max_bytes}"
+    elif settings.when_full == "drop_oldest" and settings.segment_bytes * 4 > settings.max_bytes:
+        # Whole segments are given up, and neither the one being written nor the one being read.
+        yield "segment_bytes", f"must be at most a quarter of max_bytes for drop_oldest, so {settings.max_bytes // 4}"

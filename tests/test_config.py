@@ -193,7 +193,7 @@ FAULTS = {
     ),
     "a promise broken by a property": (
         kafka("properties: {acks: 1}"),
-        "kafka.properties.acks: is fixed: that nothing is lost depends on it",
+        "kafka.properties.acks: is always all: with less a broker's failure loses acknowledged records",
     ),
     "a registry without address": (
         kafka("schema_registry: {}"),

@@ -21,8 +21,16 @@ BATCH_HEADROOM = 10_000
 BATCH_OVERHEAD_BYTES = 10_000
 """What a batch may be larger than its largest record: headers of the record and of the batch."""
 
+IN_FLIGHT = 1
+"""Requests on the way to one broker.
+
+With more, a partition whose first batch is refused for a moment (its leader has just learnt of it) may take the second
+one. A broker lets a producer's first records begin anywhere, so the first batch, sent again, passes for a repetition:
+acknowledged, but in no log. That needs no new topic: a new partition, or one whose records have all expired, will do.
+"""
+
 _OURS = "is set by kafka.{}"
-_REFUSED = {
+REFUSED = {
     "bootstrap.servers": _OURS.format("bootstrap_servers"),
     "metadata.broker.list": _OURS.format("bootstrap_servers"),
     "client.id": _OURS.format("client_id"),
@@ -42,8 +50,10 @@ _REFUSED = {
     "retries": "is unlimited: records are kept until they are delivered",
     "message.send.max.retries": "is unlimited: records are kept until they are delivered",
     "delivery.report.only.error": "is always false: every record is accounted for by its report",
-    "transactional.id": "is not supported",
+    "transactional.id": _OURS.format("shard"),
+    "isolation.level": "is chosen by whoever reads back: what was committed, where transactions are used",
 }
+"""Properties that are not the user's to set, and why."""
 
 _SHARED = re.compile(r"(security|sasl|ssl|socket|broker|reconnect|enable\.(sasl|ssl)|oauthbearer|client|debug|log)\b")
 """Properties of the connection, which consumers and admin clients need too."""
@@ -64,7 +74,7 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
 
     Raises `ConfigError` for properties that are not the user's to set, `Refused` for a secret that is missing.
     """
-    problems = [f"kafka.properties.{name}: {_REFUSED[name]}" for name in settings.properties if name in _REFUSED]
+    problems = [f"kafka.properties.{name}: {REFUSED[name]}" for name in settings.properties if name in REFUSED]
     if problems:
         raise ConfigError(problems)
     return {
@@ -74,6 +84,7 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1000,
         "socket.keepalive.enable": True,
+        "max.in.flight.requests.per.connection": IN_FLIGHT,
         **_revealed(settings.properties),
         "enable.idempotence": True,
         "message.timeout.ms": 0,
@@ -83,6 +94,7 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
         "queue.buffering.max.kbytes": max(settings.queue_bytes, 2 * settings.max_record_bytes) // 1024 + 1,
         "message.max.bytes": settings.max_record_bytes + BATCH_OVERHEAD_BYTES,
         "statistics.interval.ms": round(settings.statistics_interval * 1000),
+        **({"transactional.id": settings.shard_name} if settings.is_exactly_once else {}),
     }
 
 

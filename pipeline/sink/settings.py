@@ -9,6 +9,9 @@ import attrs
 
 from pipeline.model.secret import Secret
 
+WATERMARK = "watermark"
+"""The kind of the records that say how far a shard's journal is in Kafka; no event."""
+
 Property = str | int | float | bool | Secret
 
 
@@ -41,13 +44,15 @@ class TopicSettings:
 
 @attrs.frozen
 class SpoolSettings:
-    """The on-disk log that takes over when the producer's queue is full."""
+    """The on-disk log: it takes over when the producer's queue is full; with a journal every record passes it."""
 
     directory: str = "spool"
     max_bytes: int = 10 * 1024**3
+    when_full: Literal["refuse_new", "drop_oldest", "stop_reading"] = "refuse_new"
+    """Keep the oldest records, keep the newest, or ask the feeds to stop reading. What is lost is announced."""
     segment_bytes: int = 64 * 1024**2
     flush_interval: float = 0.05
-    """Seconds between writes of what has gathered in memory."""
+    """Seconds between writes of what has gathered in memory; with a journal, between waits for the disk."""
     max_memory_bytes: int = 64 * 1024**2
     """Bound of what waits in memory for the next write."""
     sync: bool = True
@@ -60,6 +65,16 @@ class KafkaSettings:
 
     bootstrap_servers: tuple[str, ...] = ("localhost:9092",)
     client_id: str = "exchange-pipeline"
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """`exactly_once` sends in transactions out of a journal."""
+    journal: bool = False
+    """Write every record to the spool before anything else, so that a killed process loses none."""
+    shard: str | None = None
+    """With `exactly_once`, who this instance is: a later one of the same name replaces it. None: the client id."""
+    commit_interval: float = 0.1
+    """Seconds from one transaction to the next."""
+    commit_records: int = 10_000
+    """Records of a transaction at most."""
     topic_template: str = "{group}.{kind}"
     """Names of the topics; `{group}` is market, account, order or control, `{kind}` the event kind."""
     create_topics: bool = True
@@ -91,3 +106,18 @@ class KafkaSettings:
     spool: SpoolSettings = attrs.field(factory=SpoolSettings)
     properties: Mapping[str, Property] = attrs.field(factory=dict)
     """Further librdkafka properties (security.protocol, sasl.*, ssl.*), by their own names."""
+
+    @property
+    def is_exactly_once(self) -> bool:
+        """Whether records are sent in transactions."""
+        return self.delivery == "exactly_once"
+
+    @property
+    def is_journaled(self) -> bool:
+        """Whether every record passes the spool."""
+        return self.journal or self.is_exactly_once
+
+    @property
+    def shard_name(self) -> str:
+        """The transactional id."""
+        return self.shard or self.client_id

@@ -16,11 +16,13 @@ from confluent_kafka.cimpl import NewTopic
 
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import BATCH_OVERHEAD_BYTES, connection_config, create_client
-from pipeline.sink.settings import KafkaSettings, TopicSettings
+from pipeline.sink.settings import WATERMARK, KafkaSettings, TopicSettings
 
 _ACCOUNT = frozenset({"order", "fill", "position", "balance", "account_greeks", "account_raw"})
 _ORDER = frozenset({"order_command", "order_result"})
-_CONTROL = frozenset({"feed_status", "dead_letter"})
+_CONTROL = frozenset({"feed_status", "dead_letter", WATERMARK})
+_LATEST = frozenset({"instrument", WATERMARK})
+"""Kinds of which the latest record per key is what counts."""
 
 _DAY_S = 86_400.0
 
@@ -80,7 +82,7 @@ def plan_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicPlan
 
 def _plan(settings: KafkaSettings, kind: str) -> TopicPlan:
     ours, all_, own = _DEFAULTS[group_of(kind)], settings.topic_defaults, settings.topics.get(kind, TopicSettings())
-    compacted = kind == "instrument"
+    compacted = kind in _LATEST
     retention = own.retention or all_.retention or ours.retention or _DAY_S
     config = {
         "compression.type": "producer",
