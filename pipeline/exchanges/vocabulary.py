@@ -10,7 +10,7 @@ The types themselves stay lenient. They list what is read; their `UNREAD` names 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -30,32 +30,12 @@ Field = tuple[str, str]
 _NOTHING: frozenset[Field] = frozenset()
 
 
-@lru_cache(maxsize=1024)
-def strict(shape: type[Struct], learned: frozenset[Field] = _NOTHING, path: str = "") -> type[Struct]:
+def strict(shape: type[Struct], learned: frozenset[Field] = _NOTHING) -> type[Struct]:
     """The form of a struct type that refuses unknown fields, in nested structs too; `learned` are known as well.
 
     Only for decoding JSON: what is not read stays encoded.
     """
-    read = msgspec.structs.fields(shape)
-    names = (*getattr(shape, "UNREAD", ()), *sorted(name for at, name in learned if at == path))
-    unread = [name for name in dict.fromkeys(names) if name not in _places(shape)]
-    config = shape.__struct_config__
-    return msgspec.defstruct(
-        shape.__name__,
-        [
-            # A key is looked for behind the one before it, and most messages begin with what nobody reads.
-            *((f"unread_{at}", Raw, msgspec.field(default=None, name=name)) for at, name in enumerate(unread)),
-            *(
-                (each.name, _strict_type(each.type, learned, _member(path, each.encode_name)), _same(each))
-                for each in read
-            ),
-        ],
-        namespace={"__post_init__": _forgetting(len(unread))} if config.omit_defaults else None,
-        kw_only=True,
-        forbid_unknown_fields=True,
-        omit_defaults=config.omit_defaults,
-        gc=config.gc,
-    )
+    return _strict(shape, learned, "")
 
 
 def unknown_fields(value: object, shape: Any, path: str = "") -> Iterator[Field]:
@@ -86,25 +66,24 @@ class Vocabulary:
     _learned: dict[str, frozenset[Field]] = attrs.field(factory=dict, init=False)
     _lenient: set[str] = attrs.field(factory=set, init=False)
 
-    def learn(self, family: str, shape: type[Struct], message: object) -> type[Struct] | None:
-        """Note what is new in decoded JSON that fits the type, though perhaps not its strict form.
+    def form(self, family: str, shape: type[Struct]) -> type[Struct]:
+        """What to decode messages of a family with: the strict form of the type with what was learned.
 
-        Returns the type to decode messages of this family with from now on; None for the same as before. A family
-        that brings another field when there are `MAX_UNKNOWN` is decoded leniently, and so is one with a field that
-        no struct can have.
+        A family that brings another field when there are `MAX_UNKNOWN` is decoded leniently, and so is one with a
+        field that no struct can have.
         """
-        if family in self._lenient:
-            return None
-        learned = self._learned.get(family, _NOTHING)
-        new = dict.fromkeys(unknown_fields(message, strict(shape, learned)))
-        if not new:
-            return None
+        return shape if family in self._lenient else strict(shape, self._learned.get(family, _NOTHING))
+
+    def learn(self, family: str, shape: type[Struct], message: object) -> bool:
+        """Note what is new in decoded JSON that fits the type, though perhaps not its form; whether that changed."""
+        form = self.form(family, shape)
+        new = dict.fromkeys(unknown_fields(message, form)) if form is not shape else {}
         noted = [self.note(family, _member(path, name)) and _can_be_declared(name) for path, name in new]
-        if not all(noted):
+        if all(noted):
+            self._learned[family] = self._learned.get(family, _NOTHING).union(new)
+        else:
             self._lenient.add(family)
-            return shape
-        learned = self._learned[family] = learned.union(new)
-        return strict(shape, learned)
+        return bool(new)
 
     def note(self, family: str, path: str) -> bool:
         """Remember an unknown field; False if there is no room for it."""
@@ -125,14 +104,38 @@ def _alternatives(shape: Any) -> tuple[Any, ...]:
     return get_args(shape) if get_origin(shape) in (Union, UnionType) else (shape,)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _places(kind: type[Struct]) -> Mapping[str, Any]:
     return {each.encode_name: each.type for each in msgspec.structs.fields(kind)}
 
 
+@lru_cache(maxsize=1024)
+def _strict(shape: type[Struct], learned: frozenset[Field], path: str) -> type[Struct]:
+    read = msgspec.structs.fields(shape)
+    names = (*getattr(shape, "UNREAD", ()), *sorted(name for at, name in learned if at == path))
+    unread = [name for name in dict.fromkeys(names) if name not in _places(shape)]
+    config = shape.__struct_config__
+    return msgspec.defstruct(
+        shape.__name__,
+        [
+            # A key is looked for behind the one before it, and most messages begin with what nobody reads.
+            *((f"unread_{at}", Raw, msgspec.field(default=None, name=name)) for at, name in enumerate(unread)),
+            *(
+                (each.name, _strict_type(each.type, learned, _member(path, each.encode_name)), _same(each))
+                for each in read
+            ),
+        ],
+        namespace={"__post_init__": _forgetting(len(unread))} if unread and config.omit_defaults else None,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        omit_defaults=config.omit_defaults,
+        gc=config.gc,
+    )
+
+
 def _strict_type(shape: Any, learned: frozenset[Field], path: str) -> Any:
     if isinstance(shape, type) and issubclass(shape, Struct):
-        return strict(shape, learned, path)
+        return _strict(shape, learned, path)
     origin, arguments = get_origin(shape), get_args(shape)
     if origin is list:
         return list[_strict_type(arguments[0], learned, f"{path}[]")]  # type: ignore[misc]

@@ -34,6 +34,8 @@ class Chain:
     """Outlives the connection; see `Venue.normalizer`."""
     account: str | None = None
     """Whose private events come."""
+    starts_anywhere: bool = False
+    """Whether books need no snapshot to begin with; see `BookTracker`."""
     events: int = attrs.field(default=0, init=False)
     exchange_time: Micros = attrs.field(default=Micros(0), init=False)
     """Of the last trade or book update, for the lag."""
@@ -43,6 +45,8 @@ class Chain:
     normalizer: Normalizer = attrs.field(init=False)
     _awaited: dict[BookKey, list[BookUpdate]] = attrs.field(factory=dict, init=False)
     """Books whose snapshot is read over REST, with the updates that came meanwhile."""
+    _seeded: dict[BookKey, int] = attrs.field(factory=dict, init=False)
+    """Sequence numbers of snapshots that were read over REST, until the stream has gone beyond them."""
     _overlap: Recording | Holding | Sifting | None = attrs.field(default=None, init=False)
     """What becomes of events while this connection and another one bring the same."""
 
@@ -161,8 +165,24 @@ class Chain:
         if kept and (kept[0].previous_sequence or 0) > (snapshot.sequence or 0):
             return False
         del self._awaited[key]
-        self.emit([snapshot, *(update for update in kept if (update.sequence or 0) > (snapshot.sequence or 0))])
+        self.emit([snapshot])
+        self._seeded[key] = snapshot.sequence or 0
+        self.emit(kept)
         return True
+
+    def _joined(self, key: BookKey, update: BookUpdate) -> BookUpdate | None:
+        """The first updates after a snapshot from elsewhere: None for what that has already.
+
+        One may begin before the snapshot and end after it; what both tell is the same.
+        """
+        sequence = self._seeded[key]
+        if not update.is_snapshot and not update.is_reset:
+            if (update.sequence or 0) <= sequence:
+                return None
+            if update.previous_sequence is not None and update.previous_sequence < sequence:
+                update = attrs.evolve(update, previous_sequence=sequence)
+        del self._seeded[key]
+        return update
 
     def books(self) -> Iterator[tuple[BookKey, BookTracker]]:
         """Every book this connection has seen."""
@@ -172,9 +192,16 @@ class Chain:
         key = book_key(update)
         if self._awaited and key in self._awaited and not self._is_awaited(key, update):
             return
+        if self._seeded and key in self._seeded:
+            joined = self._joined(key, update)
+            if joined is None:
+                return
+            update = joined
         tracker = self.trackers.get(key)
         if tracker is None:
-            tracker = BookTracker(self.venue.sequence_rule(update.channel), self.book_options(key))
+            tracker = BookTracker(
+                self.venue.sequence_rule(update.channel), self.book_options(key), starts_anywhere=self.starts_anywhere
+            )
             self.trackers[key] = tracker
         if update.exchange_time is not None:
             self.exchange_time = update.exchange_time

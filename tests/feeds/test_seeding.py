@@ -1,4 +1,4 @@
-"""Books that start over REST: what comes meanwhile is kept, joined to the snapshot, and nothing is announced as lost."""
+"""Books that start over REST: what comes meanwhile is kept and joined to the snapshot, and nothing is told as lost."""
 
 from __future__ import annotations
 
@@ -91,6 +91,31 @@ def test_updates_are_joined_to_the_snapshot() -> None:
     assert bench.books() == [(True, 6), (False, 7), (False, 8)]
     assert bench.gaps() == []
     assert bench.stats.seeds == 1
+
+
+def test_an_update_that_begins_before_the_snapshot_and_ends_after_it_is_joined() -> None:
+    bench = Bench(is_required=True)
+    bench.receive(book(4, 2), book(8, 4))
+    bench.wait(TICK)
+    bench.queue.answer(book(6))
+    bench.receive(book(9, 8))
+    assert bench.books() == [(True, 6), (False, 8), (False, 9)]
+    assert bench.gaps() == []
+
+
+def test_the_stream_may_be_behind_the_snapshot() -> None:
+    bench = Bench(is_required=True)
+    bench.receive(book(4, 2))
+    bench.wait(TICK)
+    bench.queue.answer(book(9))
+    bench.receive(book(8, 4), book(9, 8), book(12, 9), book(13, 12))
+    assert bench.books() == [(True, 9), (False, 12), (False, 13)]
+    ahead = Bench(is_required=True)
+    ahead.wait(TICK)
+    ahead.queue.answer(book(9))
+    ahead.receive(book(8, 4), book(11, 8), book(14, 12))
+    assert ahead.books() == [(True, 9), (False, 11)]
+    assert (bench.gaps(), len(ahead.gaps())) == ([], 1)
 
 
 def test_an_answer_older_than_the_stream_is_asked_for_again() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from pipeline.book.checksum import okx_checksum
 from pipeline.book.continuity import SequenceRule
-from pipeline.exchanges.okx.streams import Stream
-from pipeline.exchanges.okx.wire import FullBook, FullSpreadBook, IncrementalBook, IncrementalSpreadBook
+from pipeline.exchanges.okx import answers
+from pipeline.exchanges.okx.streams import Listing, Stream
+from pipeline.exchanges.okx.wire import BookData, FullBook, FullSpreadBook, IncrementalBook, IncrementalSpreadBook
+from pipeline.exchanges.venue import BookSeed
 from pipeline.model.decimals import DecimalText, exact_difference
+from pipeline.model.errors import BadMessage
 from pipeline.model.events import (
     PRICE_SIZE_COUNT,
     PRICE_SIZE_RPI_COUNT,
@@ -32,6 +37,9 @@ DEPTHS = {
 INCREMENTAL = frozenset(DEPTHS) - {"books5", "sprd-books5"}
 UNCHECKED = ("books-rpi", "books-elp")
 """Books without a checksum that is known to be that of the rows."""
+SEEDS = {"books": 400, "books50-l2-tbt": 50, "books-l2-tbt": 400}
+"""Books whose sequence numbers those of REST are, and the levels to ask for."""
+_REST = "/api/v5/market/books"
 SPREAD_ROW: Layout = ("price", "size", "order_count")
 NO_PREVIOUS = -1
 
@@ -47,6 +55,36 @@ def sequence_rule(channel: str) -> SequenceRule | None:
     # OKX sends 0 instead of a checksum since June 2026, which the normalizer drops; recordings before and spreads
     # have it.
     return SequenceRule(ignores_old=False, checksum=None if channel in UNCHECKED else okx_checksum)
+
+
+def book_seed(channel: str, instrument: str | None) -> BookSeed | None:
+    """Where the start of a book can be read, which OKX normally sends itself."""
+    if channel not in SEEDS or instrument is None:
+        return None
+    return BookSeed(f"{_REST}?{urlencode({'instId': instrument, 'sz': SEEDS[channel]})}", is_required=False)
+
+
+def seeded(listing: Listing, channel: str, body: bytes, receive_time: Micros) -> BookUpdate:
+    """The snapshot in the answer to a `BookSeed`. Raises `BadMessage`, `Retryable` or `Refused`."""
+    what = f"okx {_REST}"
+    rows = answers.rows(body, what, BookData)
+    if len(rows) != 1 or rows[0].seqId is None:
+        raise BadMessage(f"{what}: no book with a seqId in the answer")
+    row: BookData = rows[0]
+    return BookUpdate(
+        listing.origin,
+        Micros(row.ts * 1000),
+        receive_time,
+        row.seqId,
+        channel,
+        True,
+        None,
+        row.bids,
+        row.asks,
+        PRICE_SIZE_COUNT,
+        listing.size_unit,
+        DEPTHS[channel],
+    )
 
 
 def incremental_book(stream: Stream, push: IncrementalBook, receive_time: Micros) -> list[Event]:

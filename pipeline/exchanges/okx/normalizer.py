@@ -8,13 +8,13 @@ from typing import Any
 import attrs
 import msgspec
 
-from pipeline.exchanges.okx import topics, wire
+from pipeline.exchanges.okx import books, topics, wire
 from pipeline.exchanges.okx.families import CANDLES, FAMILIES, PASSED_ON, decoder
 from pipeline.exchanges.okx.streams import ACCOUNT, SPREAD, SYSTEM, Family, Listings, Stream
-from pipeline.exchanges.venue import Catalogue, StreamState
+from pipeline.exchanges.venue import Catalogue, StreamState, Subscription
 from pipeline.exchanges.vocabulary import Vocabulary
 from pipeline.model.errors import BadMessage
-from pipeline.model.events import Event, Micros
+from pipeline.model.events import BookUpdate, Event, Micros
 
 PREFIX = b'{"arg":{'
 """How pushes begin. JSON promises no order of keys, so what begins otherwise is still looked at."""
@@ -83,6 +83,11 @@ class OkxNormalizer:
         origin = stream.listing.origin
         stream.origin = origin if origin.instrument is not None else None
         return events
+
+    def seed(self, subscription: Subscription, body: bytes, receive_time: int) -> BookUpdate:
+        """The snapshot in the answer to a `BookSeed`. Raises `BadMessage`, `Retryable` or `Refused`."""
+        listing = self._listings.get(subscription.market, subscription.instrument, receive_time)
+        return books.seeded(listing, subscription.channel, body, Micros(receive_time))
 
     def _find(self, message: bytes, receive_time: int) -> Stream | None:
         """The stream by the decoded `arg`, None for a control message."""
@@ -162,10 +167,10 @@ class OkxNormalizer:
 
     def _learn(self, family: Family, push: type[msgspec.Struct], plain: object) -> None:
         """Note the unknown fields of a message that could be read, so that they are no obstacle to the next."""
-        shape = self._vocabulary.learn(family.name, push, plain)
-        if shape is None:
+        if not self._vocabulary.learn(family.name, push, plain):
             return
-        self._families[family.name] = learned = attrs.evolve(family, decode=decoder(shape))
+        learned = attrs.evolve(family, decode=decoder(self._vocabulary.form(family.name, push)))
+        self._families[family.name] = learned
         for stream in self._streams.values():
             if stream.family is family:
                 stream.family = learned

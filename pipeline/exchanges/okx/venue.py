@@ -13,6 +13,7 @@ from pipeline.exchanges.okx.normalizer import OkxNormalizer
 from pipeline.exchanges.okx.private_side import OkxAccounts
 from pipeline.exchanges.okx.session import OkxSession
 from pipeline.exchanges.venue import (
+    BookSeed,
     Catalogue,
     ChannelSpec,
     EndpointLimits,
@@ -124,6 +125,10 @@ class OkxVenue:
     ) -> Normalizer:
         """A normalizer for one connection; the messages of all streams name their channel."""
         return OkxNormalizer(connection, catalogue, resume, account)
+
+    def book_seed(self, subscription: Subscription) -> BookSeed | None:
+        """How a book can be started over REST, should the stream not send its snapshot."""
+        return books.book_seed(subscription.channel, subscription.instrument)
 
     def sequence_rule(self, channel: str) -> SequenceRule | None:
         """How updates of a book channel follow each other; None if each stands alone."""

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from pipeline.book.tracker import BookTracker
-from pipeline.model.errors import BadMessage
+from pipeline.exchanges.venue import BookSeed, Subscription
+from pipeline.model.errors import BadMessage, Refused, Retryable
 from pipeline.model.events import PRICE_SIZE_COUNT, PRICE_SIZE_RPI_COUNT, Bbo, BookUpdate, FeedStatus
 from tests.exchanges.okx.samples import RECEIVED, VENUE, events_of, fields, normalizer, push, sample
 
@@ -265,3 +266,58 @@ def test_streams_tell_when_and_how_often_a_topic_spoke() -> None:
         b"okx.swap.BTC-USDT-SWAP",
         b"okx.spot.BTC-USDT",
     ]
+
+
+def subscription(channel: str, instrument: str = "BTC-USDT-SWAP") -> Subscription:
+    topic = f'{{"channel":"{channel}","instId":"{instrument}"}}'
+    return Subscription(topic, "book", channel, "swap", instrument, "public")
+
+
+@pytest.mark.parametrize(
+    ("channel", "levels"),
+    [("books", 400), ("books50-l2-tbt", 50), ("books-l2-tbt", 400), ("books5", None), ("books-rpi", None)],
+)
+def test_where_a_book_could_be_started_over_rest(channel: str, levels: int | None) -> None:
+    path = f"/api/v5/market/books?instId=BTC-USDT-SWAP&sz={levels}"
+    # OKX normally sends the snapshot itself.
+    assert VENUE.book_seed(subscription(channel)) == (None if levels is None else BookSeed(path, is_required=False))
+
+
+def test_a_book_that_starts_over_rest() -> None:
+    (line,) = sample("rest.books")
+    event = normalizer().seed(subscription("books"), line, RECEIVED)
+    assert fields(event) == {
+        "of": ("okx", "swap", "BTC-USDT-SWAP", "BTC-USDT-PERP"),
+        "exchange_time": 1629966436396000,
+        "receive_time": RECEIVED,
+        "sequence": 3235851742,
+        "channel": "books",
+        "is_snapshot": True,
+        "bids": [("41006.3", "0.30178218", "0", "2")],
+        "asks": [("41006.8", "0.60038921", "0", "1")],
+        "layout": PRICE_SIZE_COUNT,
+        "size_unit": "contract",
+        "depth": 400,
+        "epoch": 0,
+        "is_reset": False,
+        "is_periodic": False,
+    }
+    tracker = BookTracker(VENUE.sequence_rule("books"))
+    assert tracker.apply(event) == [event]
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"<html>", BadMessage),
+        (b'{"code":"0","data":[]}', BadMessage),
+        (b'{"code":"0","data":[{"asks":[],"bids":[],"ts":"1"}]}', BadMessage),
+        (b'{"code":"0","data":[{"asks":[["1"]],"bids":[],"ts":"1","seqId":1}]}', BadMessage),
+        (b'{"code":"50011","msg":"Too Many Requests","data":[]}', Retryable),
+        (b'{"code":"51001","msg":"no such instrument","data":[]}', Refused),
+    ],
+    ids=range(6),
+)
+def test_answers_that_are_no_book(body: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error, match="okx /api/v5/market/books"):
+        normalizer().seed(subscription("books"), body, RECEIVED)
