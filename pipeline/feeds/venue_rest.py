@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 
 import attrs
@@ -13,6 +14,7 @@ from pipeline.feeds.settings import AccountSettings
 from pipeline.model.errors import BadMessage, SessionError
 from pipeline.model.events import Micros
 from pipeline.session.clock import Clock
+from pipeline.session.errors import RequestRefused
 from pipeline.session.rest import RestClient
 
 log = structlog.get_logger(__name__)
@@ -79,7 +81,7 @@ class VenueRest:
         try:
             path = next(steps)
             while True:
-                path = steps.send(await self._get(path, keys))
+                path = steps.send(await self._ask(steps, path, keys))
         except StopIteration as end:
             value: T = end.value
             return value
@@ -89,6 +91,15 @@ class VenueRest:
     def venue_time(self) -> Micros:
         """The venue's time by our clock."""
         return Micros(self.clock() + self.offset_us)
+
+    async def _ask(self, steps: Steps[T], path: str, keys: Credentials | None) -> bytes:
+        try:
+            return await self._get(path, keys)
+        except RequestRefused as error:
+            # What the venue says tells more than the HTTP status: a clock that is off can be mended, a bad key cannot.
+            with suppress(BadMessage, StopIteration):
+                steps.send(error.body)
+            raise
 
     async def _get(self, path: str, keys: Credentials | None) -> bytes:
         side = self.accounts

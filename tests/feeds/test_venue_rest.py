@@ -1,0 +1,92 @@
+"""Steps over REST: who is asked, and what becomes of answers that are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import attrs
+import pytest
+
+from pipeline.exchanges import VENUES
+from pipeline.exchanges.accounts import Accounts, Credentials, Steps
+from pipeline.feeds.venue_rest import VenueRest
+from pipeline.model.errors import BadMessage, Refused, Retryable
+from pipeline.session.errors import RequestRefused
+from pipeline.session.rest import RestClient
+
+KEYS = Credentials("key", "secret", "phrase")
+
+
+@attrs.define
+class Host:
+    """Stands for a `RestClient`."""
+
+    answers: list[bytes | Exception]
+    asked: list[tuple[str, Mapping[str, str]]] = attrs.field(factory=list)
+
+    async def get_json_bytes(self, path: str, *, sign: Callable[[], Mapping[str, str]] | None = None) -> bytes:
+        self.asked.append((path, sign() if sign is not None else {}))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def rest(public: Host, private: Host) -> VenueRest:
+    accounts: Accounts | None = VENUES["okx"].accounts
+    return VenueRest(cast(RestClient, public), cast(RestClient, private), accounts, lambda: 1_607_418_537_715_000)
+
+
+def two() -> Steps[str]:
+    """Asks twice."""
+    first = yield "/a"
+    second = yield "/b?c=1"
+    return f"{first.decode()} {second.decode()}"
+
+
+async def test_steps_are_walked_at_the_host_that_they_are_for() -> None:
+    public, private = Host([b"1", b"2"]), Host([b"3", b"4"])
+    venue = rest(public, private)
+    assert await venue.walk(two()) == "1 2"
+    assert await venue.walk(two(), KEYS) == "3 4"
+    assert public.asked == [("/a", {}), ("/b?c=1", {})]
+    assert [path for path, _ in private.asked] == ["/a", "/b?c=1"]
+    assert {headers["OK-ACCESS-TIMESTAMP"] for _, headers in private.asked} == {"2020-12-08T09:08:57.715Z"}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "why"),
+    [
+        (b'{"code":"50102","msg":"Timestamp request expired","data":[]}', Retryable, "error 50102"),
+        (b'{"code":"50113","msg":"Invalid Sign","data":[]}', Refused, "error 50113: Invalid Sign"),
+        (b"<html>blocked</html>", Refused, "HTTP 401: <html>blocked"),
+        (b"", Refused, "HTTP 401"),
+        # No error answer says that all is well.
+        (b'{"code":"0","msg":"","data":[{}]}', Refused, "HTTP 401"),
+    ],
+    ids=["clock", "key", "no json", "empty", "contradiction"],
+)
+async def test_the_body_of_an_error_answer_tells_more_than_its_status(
+    body: bytes, kind: type[Exception], why: str
+) -> None:
+    accounts = VENUES["okx"].accounts
+    assert accounts is not None
+    venue = rest(Host([]), Host([RequestRefused("GET /api/v5/account/config", 401, body)]))
+    with pytest.raises(kind, match=why) as raised:
+        await venue.walk(accounts.verify(), KEYS)
+    assert isinstance(raised.value, Retryable) == (kind is Retryable)
+
+
+async def test_an_error_answer_does_not_lead_to_the_next_step() -> None:
+    private = Host([RequestRefused("GET /a", 404, b"gone"), b"2"])
+    with pytest.raises(RequestRefused, match="HTTP 404: gone"):
+        await rest(Host([]), private).walk(two(), KEYS)
+    assert [path for path, _ in private.asked] == ["/a"]
+
+
+async def test_what_the_steps_cannot_read_is_a_bad_message() -> None:
+    accounts = VENUES["okx"].accounts
+    assert accounts is not None
+    with pytest.raises(BadMessage):
+        await rest(Host([]), Host([b"<html>"])).walk(accounts.verify(), KEYS)
