@@ -138,11 +138,11 @@ class BybitAccountReader:
 
     def _fills(self, subscription: Subscription, since: Micros) -> Steps[list[Event]]:
         def read(listing: Listing) -> Steps[list[Event]]:
-            start, asked, events = since // 1000, inf, list[Event]()
-            while start < asked:
+            start, present, events = since // 1000, inf, list[Event]()
+            while start < present:
                 end = start + _WINDOW
                 window = Listing(listing.market, f"{listing.path}&startTime={start}&endTime={end}&limit=100")
-                found, asked = yield from self._rows("fill", subscription.channel, window)
+                found, present = yield from self._rows("fill", subscription.channel, window)
                 # The venue lists the newest first, also of those with equal times.
                 events += reversed(found)
                 start = end
@@ -169,17 +169,16 @@ class BybitAccountReader:
         return []
 
     def _rows(self, kind: str, channel: str, listing: Listing) -> Steps[tuple[list[Event], int]]:
-        """All events of a query, and when the venue answered it first, in milliseconds."""
+        """All events of a query, and when the venue answered it last, in milliseconds."""
         form = _FORMS[kind]
         events: list[Event] = []
-        asked, path, seen = 0, listing.path, set[str]()
+        path, seen = listing.path, set[str]()
         while True:
             answer = read_answer(listing.path, (yield path))
-            asked = asked or answer.time
             events += self._events(form, channel, listing.market, answer)
             cursor = answer.cursor
             if not cursor:
-                return events, asked
+                return events, answer.time
             if cursor in seen:
                 raise BadMessage(f"{VENUE} {path}: the answer names a page that was read before")
             seen.add(cursor)
