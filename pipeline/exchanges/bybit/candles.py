@@ -62,8 +62,8 @@ def candles(
                 row.confirm,
                 row.volume,
                 size_unit,
-                base_volume=row.turnover if inverse else row.volume,
-                quote_volume=row.volume if inverse else row.turnover,
+                row.turnover if inverse else row.volume,
+                row.volume if inverse else row.turnover,
             )
         )
     if last_closed != known:
