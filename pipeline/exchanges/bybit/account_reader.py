@@ -159,10 +159,10 @@ class BybitAccountReader:
         return [*markets, *(Listing("option", f"{_FILLS}option&baseCoin={quote(base, safe='')}") for base in bases)]
 
     def _order(self, lost: Order) -> Steps[list[Event]]:
-        """Recently closed orders are forgotten when the venue restarts; the history has them, somewhat later."""
+        """Listings lag, so it may be open still; closed ones move to the history, at a restart of the venue all."""
         market, symbol = lost.origin.market, quote(lost.origin.instrument or "", safe="")
         one = f"{market}&symbol={symbol}&orderId={quote(lost.order_id, safe='')}"
-        for path in (f"{_ORDERS}{one}&openOnly=1", f"{_HISTORY}{one}"):
+        for path in (f"{_ORDERS}{one}&openOnly=1", f"{_ORDERS}{one}", f"{_HISTORY}{one}"):
             events, _ = yield from self._rows("order", lost.channel, Listing(market, path))
             if events:
                 return events

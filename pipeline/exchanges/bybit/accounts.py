@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from pipeline.exchanges.bybit.tickers import unless_zero
+from pipeline.exchanges.bybit.tickers import millis, unless_zero
 from pipeline.exchanges.venue import Catalogue
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import BASE, QUOTE, Instrument, Micros, Origin
@@ -100,6 +100,11 @@ def nonzero(text: DecimalText | None) -> DecimalText | None:
 def time_of(text: str | None, otherwise: int) -> Micros:
     """A time in milliseconds, or else the message's; raises `ValueError`."""
     return Micros((int(text) if text and text != "0" else otherwise) * 1000)
+
+
+def state_time(text: str | None, sent: int, *, is_snapshot: bool) -> Micros | None:
+    """When a state was reached, in `time_of`'s ways; the time of a query's answer says nothing about it."""
+    return millis(text or "") if is_snapshot else time_of(text, sent)
 
 
 def extras(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:

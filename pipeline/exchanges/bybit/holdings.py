@@ -17,7 +17,7 @@ from pipeline.exchanges.bybit.accounts import (
     filled_unit,
     nonzero,
     position_side,
-    time_of,
+    state_time,
     word,
 )
 from pipeline.exchanges.bybit.tickers import millis, number
@@ -46,7 +46,7 @@ def _position(
     side = row.side or ""
     return Position(
         scope.origin(market, row.symbol),
-        time_of(row.updated_time, sent),
+        state_time(row.updated_time, sent, is_snapshot=is_snapshot),
         receive_time,
         row.seq if row.seq != -1 else None,
         channel,

@@ -14,7 +14,7 @@ from pipeline.exchanges.bybit.accounts import (
     nonzero,
     ordered_unit,
     position_side,
-    time_of,
+    state_time,
     word,
 )
 from pipeline.exchanges.bybit.tickers import millis, number_unless_zero
@@ -59,7 +59,7 @@ def _order(
     time_in_force = row.time_in_force or ""
     return Order(
         scope.origin(market, row.symbol),
-        time_of(row.updated_time, sent),
+        state_time(row.updated_time, sent, is_snapshot=is_snapshot),
         receive_time,
         None,
         channel,

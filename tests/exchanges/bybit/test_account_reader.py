@@ -202,7 +202,11 @@ def test_a_closed_order_equals_the_streams() -> None:
     assert steps is not None
     history = f"{HISTORY}linear&symbol=BTCUSDT&orderId={lost.order_id}"
     paths, events = walk(steps(), {history: body("rest.order.history")})
-    assert paths[:2] == [f"{ORDERS}linear&symbol=BTCUSDT&orderId={lost.order_id}&openOnly=1", history]
+    assert paths[:3] == [
+        f"{ORDERS}linear&symbol=BTCUSDT&orderId={lost.order_id}&openOnly=1",
+        f"{ORDERS}linear&symbol=BTCUSDT&orderId={lost.order_id}",
+        history,
+    ]
     same(events, [lost])
 
 
@@ -218,7 +222,8 @@ def test_what_only_rest_has_and_what_rest_writes_otherwise() -> None:
     _, (position,) = snapshot("position", {f"{POSITIONS}inverse&limit=200": answer(flat)}, "inverse")
     assert isinstance(position, Position)
     assert (position.side, position.size, position.sequence, position.entry_price) == ("flat", "0", None, None)
-    assert position.exchange_time == NOW * 1000
+    # The time of the answer is no time of the state: the stream may yet tell of an earlier one.
+    assert position.exchange_time is None
 
 
 # Pages.
@@ -357,10 +362,22 @@ def test_a_recently_closed_order_needs_no_history() -> None:
     assert events[0].origin.market == "spot"
 
 
+def test_an_order_without_a_time_of_its_last_change_has_none() -> None:
+    _, events = closed(lost_order(), lambda path: answer({**ORDER, "updatedTime": ""}))
+    assert [event.exchange_time for event in events] == [None]
+
+
 def test_an_order_that_the_venue_has_forgotten() -> None:
     paths, events = closed(lost_order(), {})
-    assert len(paths) == 2
+    assert len(paths) == 3
     assert events == []
+
+
+def test_an_order_that_is_open_after_all() -> None:
+    path = f"{ORDERS}linear&symbol=ETHUSDT&orderId=1"
+    paths, events = closed(lost_order(orderId="1", symbol="ETHUSDT"), {path: answer({**ORDER, "orderId": "1"})})
+    assert paths == [f"{path}&openOnly=1", path]
+    assert [values(event)["status"] for event in events] == ["new"]
 
 
 def test_orders_of_spreads_cannot_be_asked_for() -> None:
