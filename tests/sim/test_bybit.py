@@ -266,6 +266,7 @@ async def test_a_full_book_is_a_rest_snapshot_and_the_deltas_after_it(autojump_c
         await client.ask({"op": "subscribe", "args": ["orderbook.full.BTCUSDT"]})
         buffered = [await client.hear() for _ in range(5)]
         assert {message["type"] for message in buffered} == {"delta"}
+        assert all(len(message["data"]["b"]) < 20 for message in buffered), "no delta is a snapshot"
         request = Request("GET", "/v5/market/full_orderbook?category=spot&symbol=BTCUSDT", {})
         snapshot = body(venue.dialect.rest(request))["result"]
         assert snapshot.keys() == documented("rest.market.full_orderbook.json")["result"].keys()
