@@ -40,6 +40,8 @@ class BookTracker:
     rule: SequenceRule | None
     """None: every message of the channel is a whole book and stands alone."""
     options: BookOptions = attrs.field(factory=BookOptions)
+    starts_anywhere: bool = attrs.field(default=False, kw_only=True)
+    """Pass updates on from the first one, be it a delta: for recordings, which may begin anywhere. Their epoch is 0."""
     wants_resync: bool = False
     """Set by a gap; whoever resubscribes clears it."""
     gaps: int = attrs.field(default=0, init=False)
@@ -78,7 +80,9 @@ class BookTracker:
         """
         last = self._last
         if not self._valid and not update.is_snapshot:
-            return self._hold_back(update)
+            if not self.starts_anywhere or self._waiting:
+                return self._hold_back(update)
+            self._valid = True
         rule = self.rule or _STANDALONE
         verdict = rule.judge(last.sequence if last is not None else None, update)
         if verdict is Verdict.NEXT:

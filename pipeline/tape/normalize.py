@@ -20,6 +20,7 @@ from pipeline.avro.encoder import Encoder
 from pipeline.exchanges import VENUES
 from pipeline.exchanges.venue import Catalogue, Venue
 from pipeline.feeds.chain import Chain
+from pipeline.model.account import SnapshotEnd
 from pipeline.model.errors import BadMessage, ConfigError, PipelineError, Unencodable
 from pipeline.model.events import EVENTS, Event, Instrument, Micros
 
@@ -111,7 +112,7 @@ class _Normalizer:
 
     def __attrs_post_init__(self) -> None:
         # One connection for all files: a recording may be cut into several.
-        self._chain = Chain(self.venue, self.stream, CONNECTION, self.catalogue, self._publish)
+        self._chain = Chain(self.venue, self.stream, CONNECTION, self.catalogue, self._publish, starts_anywhere=True)
         schemas = Schemas.load()
         self._encoders = {event: schemas[event.KIND].encoder() for event in EVENTS}
 
@@ -141,6 +142,8 @@ class _Normalizer:
             self.report(f"{self._place}: {_one_line(error)}")
 
     def _publish(self, event: Event) -> bool:
+        if isinstance(event, SnapshotEnd):
+            return True
         # The service would send what its encoder refuses to the dead letters.
         try:
             self._encoders[type(event)](event)

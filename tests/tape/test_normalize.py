@@ -91,6 +91,18 @@ def test_books_go_through_the_tracker() -> None:
     assert not any(e.get("is_periodic") for e in events)
 
 
+def test_a_recording_may_begin_in_the_middle_of_a_book() -> None:
+    lines = (DATA / "bybit.linear.book.jsonl").read_bytes().splitlines(keepends=True)
+    events = bybit(stdin=b"".join(lines[1:])).events
+    assert [(e["event"], e.get("status"), e["sequence"]) for e in events][:3] == [
+        ("book_update", None, 1001),
+        ("book_update", None, 1002),
+        ("feed_status", "gap", None),
+    ]
+    assert (events[0]["is_snapshot"], events[0]["epoch"]) == (False, 0)
+    assert events[-1]["epoch"] > 0
+
+
 def test_instruments_give_symbols_and_exact_sizes(tmp_path: Path) -> None:
     trades, instruments = DATA / "okx.trades.jsonl", DATA / "okx.rest.instruments.jsonl"
     unknown, known = okx(str(trades)).events, okx("--instruments", str(instruments), str(trades)).events

@@ -80,6 +80,7 @@ class OkxNormalizer:
             raise BadMessage(f"{stream.topic}: {error}") from error
         stream.messages += 1
         stream.last_receive = receive_time
+        stream.latest = events
         origin = stream.listing.origin
         stream.origin = origin if origin.instrument is not None else None
         return events
