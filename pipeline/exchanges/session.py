@@ -31,6 +31,8 @@ class SubscribingSession(ABC):
     login: Login | None = attrs.field(default=None, kw_only=True)
     ends_soon: bool = attrs.field(default=False, init=False)
     """Whether the venue has announced the end of the connection."""
+    requests: int = attrs.field(default=0, init=False)
+    """Requests sent, a login included: venues limit them per connection."""
     _ledger: SubscriptionLedger = attrs.field(init=False)
     _outbox: list[str] = attrs.field(factory=list, init=False)
     _notices: list[str] = attrs.field(factory=list, init=False)
@@ -60,6 +62,7 @@ class SubscribingSession(ABC):
         self._started = True
         if self.login is not None:
             self._outbox.append(self._login_request(self.login, now))
+            self.requests += 1
             self._login_by = now + self.times.acknowledge_within
         self.subscribe(self.subscriptions, now)
 
@@ -97,6 +100,7 @@ class SubscribingSession(ABC):
         self._now = now
         while self._started and not self._awaits_login and (request := self._ledger.next_request(now)) is not None:
             self._outbox.append(self._request(request))
+            self.requests += 1
 
     @property
     def _awaits_login(self) -> bool:

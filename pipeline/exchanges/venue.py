@@ -132,6 +132,10 @@ class VenueSession(Protocol):
     def ends_soon(self) -> bool:
         """Whether the venue has announced that it will close this connection: time to open its replacement."""
 
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, a login included: venues limit them per connection."""
+
     def start(self, now: float) -> None:
         """The connection is open: queue what comes first, the login if there is one."""
 

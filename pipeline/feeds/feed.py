@@ -93,6 +93,7 @@ class Feed:
     _origins: dict[str, Origin] = attrs.field(factory=dict, init=False)
     _complaints: Budget = attrs.field(factory=lambda: Budget(_COMPLAINTS), init=False)
     _events_counted: int = attrs.field(default=0, init=False)
+    _requests_counted: int = attrs.field(default=0, init=False)
     _unknown_counted: int = attrs.field(default=0, init=False)
     _gaps_counted: int = attrs.field(default=0, init=False)
     _failures_counted: int = attrs.field(default=0, init=False)
@@ -359,6 +360,8 @@ class Feed:
                 stats.unknown_fields[field] = None
                 self.log("unknown_field", field)
         self._unknown_counted = len(unknown)
+        stats.requests += self.session.requests - self._requests_counted
+        self._requests_counted = self.session.requests
         if chain.exchange_time:
             stats.exchange_lag = stats.last_receive - chain.exchange_time
         gaps = sum(tracker.gaps for _, tracker in chain.books())

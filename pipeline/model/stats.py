@@ -29,6 +29,8 @@ class ConnectionStats:
     bytes: int = 0
     events: int = 0
     dead_letters: int = 0
+    requests: int = 0
+    """Login, subscribe and unsubscribe requests sent."""
     gaps: int = 0
     resyncs: int = 0
     checksum_failures: int = 0

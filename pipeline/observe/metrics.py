@@ -20,6 +20,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
     ("pipeline_messages", "WebSocket messages received.", lambda c: c.messages),
     ("pipeline_received_bytes", "Bytes of WebSocket messages received.", lambda c: c.bytes),
     ("pipeline_events", "Normalized events.", lambda c: c.events),
+    ("pipeline_requests", "Login, subscribe and unsubscribe requests sent.", lambda c: c.requests),
     ("pipeline_dead_letters", "Messages that could not be read.", lambda c: c.dead_letters),
     ("pipeline_book_gaps", "Gaps found in order books.", lambda c: c.gaps),
     ("pipeline_book_resyncs", "Order books subscribed anew after a gap.", lambda c: c.resyncs),

@@ -36,6 +36,7 @@ class ToySession:
     wanted: Sequence[Subscription]
     now: float = 0.0
     ends_soon: bool = False
+    requests: int = 0
     ping_at: float = inf
     pong_by: float = inf
     sent: list[str] = attrs.field(factory=list)
@@ -101,6 +102,7 @@ class ToySession:
         self.now = now
         while (request := self.ledger.next_request(now)) is not None:
             verb = "subscribe" if request.op == SUBSCRIBE else "unsubscribe"
+            self.requests += 1
             self.sent.append(f"{verb} {' '.join(request.waiting)}")
 
 
