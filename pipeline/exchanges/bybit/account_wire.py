@@ -158,7 +158,8 @@ class PositionRow(msgspec.Struct, rename="camel", gc=False):
     category: str
     symbol: str
     size: DecimalText
-    side: Text = None
+    side: str
+    """"": there is none."""
     position_idx: int | None = None
     position_value: Amount = None
     entry_price: Amount = None

@@ -104,8 +104,8 @@ def _order(
         exit_mode=lower(row.tpsl_mode),
         created_by=word(row.create_type),
         cancel_reason=word(row.cancel_type),
-        reject_reason=row.reject_reason if row.reject_reason != _NO_REASON else None,
-        self_match_prevention=row.smp_type if row.smp_type != "None" else None,
+        reject_reason=(row.reject_reason or None) if row.reject_reason != _NO_REASON else None,
+        self_match_prevention=(row.smp_type or None) if row.smp_type != "None" else None,
         self_match_group=row.smp_group or None,
         self_match_order_id=row.smp_order_id or None,
         price_type=row.place_type or None,
@@ -141,7 +141,7 @@ def _fees(row: OrderRow, settle: str | None) -> tuple[dict[str, DecimalText], De
     """Fees by currency, and the sum in one currency where it is something else or its currency is not known."""
     total = nonzero(row.cum_exec_fee)
     if row.cum_fee_detail:
-        return row.cum_fee_detail, total
+        return {currency: fee for currency, fee in row.cum_fee_detail.items() if fee}, total
     currency = row.fee_currency or settle
     if total is None or currency is None:
         return {}, total

@@ -195,6 +195,11 @@ def test_greeks() -> None:
     }
 
 
+def test_a_position_without_a_side_is_not_taken_for_a_flat_one() -> None:
+    with pytest.raises(BadMessage, match="`side`"):
+        position(side=None)
+
+
 @pytest.mark.parametrize("name", sorted(set(SAMPLES) - set(NORMALIZED)))
 def test_strategies_and_quotes_pass_as_they_are(name: str) -> None:
     (message,) = lines(name)

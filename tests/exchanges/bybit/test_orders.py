@@ -244,6 +244,11 @@ def test_fees_without_details_are_paid_in_what_the_catalogue_says() -> None:
     assert (unknown.fees, unknown.extras["cumExecFee"]) == ({}, "0.25")
 
 
+def test_empty_texts_are_no_values() -> None:
+    event = order(rejectReason="", smpType="", cumFeeDetail={"BTC": "", "MNT": "0.1"})
+    assert (event.reject_reason, event.self_match_prevention, event.fees) == (None, None, {"MNT": "0.1"})
+
+
 def test_an_order_triggered_from_above() -> None:
     assert order(triggerPrice="1", triggerDirection=2).trigger_direction == "fall"
     assert order(triggerPrice="1", triggerDirection=3).trigger_direction == "3"
