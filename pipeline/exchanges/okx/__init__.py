@@ -1,4 +1,4 @@
-"""OKX v5: public market data over WebSocket, instruments over REST."""
+"""OKX v5: market data and accounts over WebSocket; instruments, open orders, fills and starts of books over REST."""
 
 from pipeline.exchanges.okx.venue import OkxVenue
 

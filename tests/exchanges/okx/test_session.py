@@ -246,6 +246,7 @@ def test_a_login_that_okx_has_no_time_for_is_repeated_after_a_pause(code: str) -
     (again,) = sent(session)
     assert again["args"][0]["timestamp"] == "1704876953"
     session.on_deadline(20.9)
+    assert sent(session) == []
     with pytest.raises(DeadlineMissed, match="login"):
         session.on_deadline(21.0)
 
@@ -319,6 +320,32 @@ def test_parameters_that_okx_leaves_out_of_its_answers() -> None:
     session.receive(b'{"event":"subscribe","arg":{"channel":"account"}}', 1.2)
     assert [(o.subscription, o.status) for o in session.outcomes()] == [(quiet, "unsubscribed"), (slow, "subscribed")]
     assert (session.ready, session.notices()) == (True, [])
+
+
+def test_answers_without_parameters_are_told_apart_by_their_operation() -> None:
+    never, often = (
+        Subscription(
+            rf'{{"channel":"positions","instType":"ANY","extraParams":"{{\"updateInterval\":\"{interval}\"}}"}}',
+            "position",
+            "positions",
+            "account",
+            None,
+            "private",
+        )
+        for interval in ("0", "2000")
+    )
+    session = session_of(never)
+    arg = b'"arg":{"channel":"positions","instType":"ANY"}}'
+    session.receive(b'{"event":"subscribe",' + arg, 0.1)
+    session.unsubscribe([never], 1.0)
+    session.subscribe([often], 1.0)
+    session.receive(b'{"event":"subscribe",' + arg, 1.1)
+    session.receive(b'{"event":"unsubscribe",' + arg, 1.2)
+    assert [(o.subscription, o.status) for o in session.outcomes()] == [
+        (never, "subscribed"),
+        (often, "subscribed"),
+        (never, "unsubscribed"),
+    ]
 
 
 def test_an_error_without_an_id_is_matched_by_the_names_in_its_text() -> None:
