@@ -92,18 +92,18 @@ class Chain:
         """Whether every book has been published here as far as the successor's copy of it begins."""
         return isinstance(successor._overlap, Holding) and successor._overlap.follows(self._books_in_order())
 
-    def take_over(self, before: Chain) -> None:
+    def take_over(self, before: Chain, *, seamless: bool) -> None:
         """Go on where another connection stops: publish what was kept back and was not published there.
 
-        Books that were in order go on without a new snapshot.
+        Books that were in order go on without a new snapshot; so do accounts, if `seamless`: no moment was missed.
         """
-        held = self._overlap.events if isinstance(self._overlap, Holding) else []
+        held = self._overlap.released(seamless=seamless) if isinstance(self._overlap, Holding) else []
         seen = before._overlap.seen if isinstance(before._overlap, Recording) else set()
         self.trackers, self.out_of_sync = before.trackers, before.out_of_sync
         self.exchange_time = before.exchange_time
         for key in self._books_in_order().keys() & self._awaited.keys():
             del self._awaited[key]
-        self._overlap = Sifting(seen, before._books_in_order())
+        self._overlap = Sifting(seen, before._books_in_order(), seamless)
         for event in self._overlap(held):
             with suppress(BadMessage):  # announced by `_book`, which asks for a new snapshot
                 self.emit([event])

@@ -211,7 +211,7 @@ class Feed:
             before.closed(now, f"{self.connection} goes on, but may have begun too late")
         before._retired = True
         self._gaps_counted, self._failures_counted = before._gaps_counted, before._failures_counted
-        self.chain.take_over(before.chain)
+        self.chain.take_over(before.chain, seamless=seamless)
         self.flowing = self.flowing or before.flowing
         self._forget_at = now + self.times.overlap
         self.stats.handovers += seamless

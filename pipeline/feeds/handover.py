@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from pipeline.model.account import AccountEvent, SnapshotEnd
 from pipeline.model.events import BookUpdate, Event
 
 BookKey = tuple[str, str | None]
@@ -68,6 +69,13 @@ class Holding:
                 self.books.setdefault(book_key(event), event)
         return []
 
+    def released(self, *, seamless: bool) -> list[Event]:
+        """What was kept back, without the states of an account where its stream was never interrupted.
+
+        They are older than what has been published meanwhile, and tell nothing new.
+        """
+        return [event for event in self.events if not (seamless and _is_state(event))]
+
     def follows(self, books: Mapping[BookKey, BookUpdate]) -> bool:
         """Whether every one of these books has come here too, from no later a point than they have reached."""
         for key, last in books.items():
@@ -84,13 +92,17 @@ class Sifting:
     seen: set[Identity]
     books: dict[BookKey, BookUpdate]
     """The last update of each book that the predecessor left in order."""
+    seamless: bool
+    """Whether the predecessor was alive until now."""
 
     def __call__(self, events: list[Event]) -> list[Event]:
         return [event for event in events if not self._is_repetition(event)]
 
     def _is_repetition(self, event: Event) -> bool:
         if event.__class__ is not BookUpdate:
-            return identity(event) in self.seen
+            # An account's state replaces what was published, also the changes that have to follow it again.
+            is_new = isinstance(event, AccountEvent) and (event.is_snapshot or not self.seamless)
+            return not is_new and identity(event) in self.seen
         last = self.books.get(book_key(event))
         if last is None or last.sequence is None or event.sequence is None:
             return False
@@ -100,3 +112,7 @@ class Sifting:
             return True
         del self.books[book_key(event)]
         return False
+
+
+def _is_state(event: Event) -> bool:
+    return isinstance(event, SnapshotEnd) or (isinstance(event, AccountEvent) and event.is_snapshot)
