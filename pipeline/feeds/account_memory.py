@@ -151,10 +151,10 @@ class AccountMemory:
         """
         published = [each for event in events for each in self._read(event, mark)]
         key = key_of(order)
-        known = self._known(key) if key is not None else None
-        if key is None or known is None or known.touch > mark or is_over(known.event):
+        known = self._present[Order.KIND].get(key) if key is not None else None
+        if key is None or known is None or not isinstance(known.event, Order) or known.touch > mark:
             return published
-        if isinstance(known.event, Order) and known.event.status not in OPEN:
+        if known.event.status not in OPEN:
             # Not among the open orders, and not ended in our words: an algo order that has done its work.
             self._end(key, known)
         elif any(key_of(event) == key for event in events):
@@ -163,7 +163,7 @@ class AccountMemory:
             known.missing_since = now
         elif now - known.missing_since >= self.settings.overlap * 1e6:
             del self._present[Order.KIND][key]
-            published.append(given_up(order, attrs.evolve(order.origin, connection=connection), now))
+            published.append(given_up(known.event, attrs.evolve(order.origin, connection=connection), now))
         return published
 
     def fills_since(self, topic: str, now: Micros) -> Micros:
@@ -198,9 +198,9 @@ class AccountMemory:
                     continue
                 self._judged.add(place)
                 if place not in told:
-                    origin = attrs.evolve(fill.origin, connection=connection)
-                    head = (origin, fill.exchange_time, now, None, scope.channel, True)
-                    found.append(Position(*head, "flat", ZERO, fill.size_unit))
+                    head = (attrs.evolve(fill.origin, connection=connection), fill.exchange_time, now, None)
+                    flat = Position(*head, scope.channel, True, "flat", ZERO, fill.size_unit)
+                    found += self._read(flat, self._touches)
         return found
 
     def _complete_snapshot(self, end: SnapshotEnd) -> list[Event]:
