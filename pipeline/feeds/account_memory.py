@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import attrs
@@ -122,7 +122,7 @@ class AccountMemory:
         return self._touches
 
     def complete(
-        self, scope: Scope, kind: str, events: list[Event], mark: int, now: Micros, connection: str
+        self, scope: Scope, kind: str, events: Sequence[Event], mark: int, now: Micros, connection: str
     ) -> tuple[list[Event], list[Order]]:
         """What to publish of a query's answer that is a whole state, and the orders that are open no longer.
 
@@ -144,7 +144,7 @@ class AccountMemory:
             self._whole[scope] = None
         return published, vanished
 
-    def answered(self, order: Order, events: list[Event], mark: int, now: Micros, connection: str) -> list[Event]:
+    def answered(self, order: Order, events: Sequence[Event], mark: int, now: Micros, connection: str) -> list[Event]:
         """What to publish of the answer about one order that was open; no events if the venue tells nothing.
 
         An order that is unknown twice, at least `overlap` apart, is told cancelled: that is what venues forget first.
@@ -170,7 +170,7 @@ class AccountMemory:
         """The venue time from which the fills of a subscription have to be read."""
         return self._fills.since(topic, now)
 
-    def fills(self, topic: str, events: list[Event], started: Micros) -> list[Event]:
+    def fills(self, topic: str, events: Sequence[Event], started: Micros) -> list[Event]:
         """What to publish of a complete reading of fills, oldest first; `started` is the venue time of its begin."""
         if not self._fills.was_read(topic):
             for fill in events:

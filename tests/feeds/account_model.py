@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import attrs
 
@@ -10,7 +11,7 @@ from pipeline.exchanges.accounts import Steps
 from pipeline.exchanges.venue import Subscription
 from pipeline.feeds.account_events import FINAL
 from pipeline.feeds.settings import ReconcileSettings
-from pipeline.model.account import Balance, Fill, Order, Position, SnapshotEnd
+from pipeline.model.account import AccountEvent, Balance, Fill, Order, Position, SnapshotEnd
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Event, Micros, Origin
 
@@ -28,6 +29,7 @@ def micros(second: int) -> Micros:
     return Micros((START + second) * 1_000_000)
 
 
+@cache
 def origin(instrument: str | None = "X", *, connection: str = "a#1", market: str = "linear") -> Origin:
     return Origin("toy", market if instrument else ACCOUNT, instrument, None, "main", connection)
 
@@ -234,7 +236,7 @@ class ModelReader:
     """Whether cancelled orders without fills cannot be asked for."""
 
     def snapshot(self, subscription: Subscription) -> Callable[[], Steps[list[Event]]] | None:
-        if subscription is FILLS or (subscription is POSITIONS and self.streams_positions):
+        if subscription is FILLS or (subscription.kind == "position" and self.streams_positions):
             return None
         return lambda: self._pages(lambda facts: self._state(subscription, facts))
 
@@ -265,11 +267,12 @@ class ModelReader:
     def _state(self, subscription: Subscription, facts: Facts) -> list[Event]:
         if subscription is ORDERS:
             return [*facts.open_orders()]
-        if subscription is POSITIONS:
+        if subscription.kind == "position":
             return [*facts.held()]
         return [each for each in facts.balances if each.total != "0"]
 
     def _read(self, event: Event) -> Event:
+        assert isinstance(event, AccountEvent)
         return attrs.evolve(event, origin=attrs.evolve(event.origin, connection=self.connection), is_snapshot=True)
 
 

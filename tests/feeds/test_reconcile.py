@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -18,10 +17,12 @@ from hypothesis.stateful import (
 )
 
 from pipeline.exchanges.accounts import Steps
+from pipeline.exchanges.venue import Subscription
 from pipeline.feeds.account_events import FINAL
 from pipeline.feeds.account_memory import AccountMemory
 from pipeline.feeds.errands import Errand
 from pipeline.feeds.reconcile import Reconciler, Round
+from pipeline.model.account import Order
 from pipeline.model.errors import Retryable
 from pipeline.model.events import Event
 from tests.feeds.account_model import (
@@ -34,8 +35,12 @@ from tests.feeds.account_model import (
     ModelExchange,
     ModelReader,
     micros,
+    order,
+    position,
     positions_end,
 )
+
+E = TypeVar("E", bound=Event)
 
 MAX_LAG = 4
 """Changes that a query can be late by; with the time they take it stays within the overlap."""
@@ -71,7 +76,7 @@ class CutStreams(RuleBasedStateMachine):
         if self.stream is not None:
             self.stream.append(self.sent(event))
 
-    def sent(self, event: Event) -> Event:
+    def sent(self, event: E) -> E:
         return attrs.evolve(event, origin=attrs.evolve(event.origin, connection=self.connection))
 
     @property
@@ -243,5 +248,200 @@ class CutStreamsWithPositions(CutStreams):
 
 
 @pytest.mark.parametrize("machine", [CutStreams, CutStreamsWithPositions])
-def test_what_is_published_folds_to_what_is_true(machine: Callable[[], CutStreams]) -> None:
+def test_what_is_published_folds_to_what_is_true(machine: type[CutStreams]) -> None:
     run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=60))
+
+
+class Desk:
+    """A reconciler with everything around it; its errands are done by hand."""
+
+    def __init__(self, *subscriptions: Subscription, taken: bool = True, **reader: Any) -> None:
+        self.exchange = ModelExchange()
+        self.memory = AccountMemory(SETTINGS)
+        self.published: list[Event] = []
+        self.added: list[Errand] = []
+        self.rounds: list[Round] = []
+        self.taken = taken
+        self.reconciler = Reconciler(
+            connection="a#2",
+            reader=attrs.evolve(ModelReader(self.exchange, "a#2", lambda: 0), **reader),
+            memory=self.memory,
+            subscriptions=subscriptions or (ORDERS, FILLS, POSITIONS, BALANCES),
+            settings=SETTINGS,
+            publish=self.publish,
+            clock=lambda: micros(self.exchange.now.second),
+            add=self.added.append,
+            over=self.rounds.append,
+        )
+
+    def publish(self, event: Event) -> bool:
+        self.published.append(event)
+        return self.taken
+
+    def kinds(self) -> list[str]:
+        return [event.KIND for event in self.published]
+
+
+def walk(errand: Errand) -> None:
+    steps = errand.steps()
+    next(steps)
+    try:
+        while True:
+            steps.send(b"")
+    except StopIteration as end:
+        errand.done(end.value)
+
+
+def round_of(desk: Desk) -> Round:
+    for errand in desk.reconciler.begin():
+        walk(errand)
+    while desk.added:
+        walk(desk.added.pop(0))
+    return desk.rounds[-1]
+
+
+def test_fills_are_read_before_the_states_that_hold_them() -> None:
+    desk = Desk()
+    desk.exchange.place("X")
+    desk.exchange.trade("0", last=False, reverse=False)
+    desk.exchange.transfer("USDT", 5)
+    errands = desk.reconciler.begin()
+    assert [errand.what for errand in errands] == [
+        "execution: fills since 2023-11-13 22:13:20+00:00",
+        "order: present state",
+        "position: present state",
+        "wallet: present state",
+    ]
+    for errand in errands:
+        walk(errand)
+    assert desk.kinds() == ["fill", "order", "position", "balance"]
+    assert desk.rounds[0].published == {"fill": 1, "order": 1, "position": 1, "balance": 1}
+
+
+def test_a_query_begins_with_its_first_step() -> None:
+    desk = Desk(ORDERS)
+    desk.memory.admit(order("0", second=1))
+    [errand] = desk.reconciler.begin()
+    desk.exchange.place("Y")
+    desk.memory.admit(order("0", second=2))
+    steps = errand.steps()
+    desk.memory.admit(order("0", second=3))
+    next(steps)
+    steps.close()
+    walk(errand)
+    assert [errand.what for errand in desk.added] == ["order: order 0"], "queued since before, asked for since then"
+
+
+def test_what_is_told_while_a_query_is_under_way_stands() -> None:
+    desk = Desk(ORDERS)
+    [errand] = desk.reconciler.begin()
+    steps = errand.steps()
+    next(steps)
+    desk.memory.admit(order("0", second=3))
+    steps.send(b"")
+    with pytest.raises(StopIteration) as end:
+        steps.send(b"")
+    errand.done(end.value.value)
+    assert desk.added == []
+
+
+def test_fills_are_read_again_from_where_a_reading_began() -> None:
+    desk = Desk(FILLS)
+    desk.exchange.pass_time(1_000)
+    [errand] = desk.reconciler.begin()
+    desk.exchange.pass_time(10)
+    steps = errand.steps()
+    next(steps)
+    desk.exchange.pass_time(1_000)
+    steps.send(b"")
+    with pytest.raises(StopIteration) as end:
+        steps.send(b"")
+    errand.done(end.value.value)
+    assert desk.memory.fills_since(FILLS.topic, micros(9_999)) == micros(1_010 - 60)
+
+
+def test_an_order_that_vanished_is_asked_for_within_the_round() -> None:
+    desk = Desk(ORDERS)
+    desk.exchange.place("X")
+    desk.memory.admit(order("0"))
+    desk.exchange.cancel("0")
+    [errand] = desk.reconciler.begin()
+    walk(errand)
+    assert desk.rounds == []
+    assert desk.reconciler.begin() == [], "the round is under way"
+    [question] = desk.added
+    walk(question)
+    assert [attrs.asdict(event)["status"] for event in desk.published] == ["cancelled"]
+    assert desk.rounds[0].published == {"order": 1}
+
+
+def test_an_order_that_cannot_be_asked_for_is_in_doubt_until_the_next_round() -> None:
+    desk = Desk(ORDERS)
+    desk.reconciler.reader = NoQuestions(desk.exchange, "a#2", lambda: 0)
+    desk.memory.admit(order("0"))
+    round_of(desk)
+    assert desk.published == []
+    round_of(desk)
+    assert desk.reconciler.pause == SETTINGS.overlap, "in doubt"
+    desk.exchange.pass_time(60)
+    assert round_of(desk).published == {"order": 1}
+    assert desk.reconciler.pause == SETTINGS.every
+
+
+class NoQuestions(ModelReader):
+    def order(self, lost: Order) -> None:
+        return None
+
+
+def test_the_first_round_is_repeated_soon() -> None:
+    desk = Desk()
+    round_of(desk)
+    assert desk.reconciler.pause == SETTINGS.overlap
+    round_of(desk)
+    assert desk.reconciler.pause == SETTINGS.every
+
+
+def test_a_refused_query_does_not_keep_a_round_open() -> None:
+    desk = Desk(ORDERS, BALANCES)
+    orders, balances = desk.reconciler.begin()
+    walk(balances)
+    orders.refused("no permission")
+    [round_] = desk.rounds
+    assert round_.refused == ["order: present state: no permission"]
+    assert desk.reconciler.begin() != []
+
+
+def test_a_round_without_queries_is_over_at_once() -> None:
+    desk = Desk(POSITIONS, streams_positions=True)
+    assert desk.reconciler.begin() == []
+    assert len(desk.rounds) == 1
+    assert desk.reconciler.begin() == []
+    assert len(desk.rounds) == 2
+
+
+def test_what_cannot_be_published_is_not_counted() -> None:
+    desk = Desk(BALANCES, taken=False)
+    desk.exchange.transfer("USDT", 5)
+    assert round_of(desk).published == {}
+    assert desk.kinds() == ["balance"]
+
+
+def test_positions_of_an_earlier_run_are_flat_at_the_end_of_the_first_round() -> None:
+    desk = Desk()
+    desk.exchange.place("X")
+    desk.exchange.place("X")
+    desk.exchange.trade("0", last=True, reverse=False)
+    desk.exchange.trade("1", last=True, reverse=False)
+    assert round_of(desk).published == {"fill": 2, "position": 1}
+    assert desk.kinds() == ["fill", "fill", "position"]
+    assert round_of(desk).published == {}
+
+
+def test_a_subscription_to_one_market_tells_nothing_of_the_others() -> None:
+    inverse = attrs.evolve(POSITIONS, market="inverse")
+    desk = Desk(inverse)
+    desk.memory.admit(position(1))
+    assert round_of(desk).published == {}
+    everything = Desk(POSITIONS)
+    everything.memory.admit(position(1))
+    assert round_of(everything).published == {"position": 1}
