@@ -24,6 +24,7 @@ from pipeline.feeds.settings import BookSettings, VenueSettings
 from pipeline.feeds.specs import session_times
 from pipeline.feeds.venue_rest import VenueRest, credentials
 from pipeline.model.errors import BadMessage, LoginFailed, Refused, Retryable
+from pipeline.model.events import FeedStatus, Micros, Origin
 from pipeline.model.stats import ConnectionStats
 from pipeline.session.clock import Clock
 from pipeline.session.connection import Alarm, run_connection
@@ -145,6 +146,10 @@ class Link:
 
     def refused(self, reason: str) -> None:
         self._end("refused", reason)
+        plan, stats = self.plan, self.stats
+        # The connection's own last words, if there were any, are those of a loss: that nothing follows is more.
+        origin = Origin(plan.venue, plan.endpoint, None, None, plan.account, f"{plan.id}#{stats.generation}")
+        self.around.publish(FeedStatus(origin, None, Micros(stats.since), None, "refused", "connection", reason))
 
     def _attempt(self) -> Relay:
         self._relay = Relay(self.plan.id, self._run_leg, self.settings.timeouts.handover, self._taken_over)

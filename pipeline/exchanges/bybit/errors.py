@@ -26,6 +26,8 @@ _TIMES = frozenset({-1, 10002})
 """A request that was signed too long ago, or by a clock that runs ahead."""
 # How the venue says that an account of this kind lacks a category, which this program never misspells.
 _OF_ACCOUNTS = re.compile(r"account ?type|category", re.IGNORECASE)
+_SIGNED = re.compile(r"origin_string\[[^\]]*\]?")
+"""What the venue says was to be signed, the key in it."""
 
 _PASSING_TEXTS = ("too many visits", "too frequent", "server error", "timeout", "timed out", "restarting")
 _NOT_YET = "needs auth first"
@@ -78,4 +80,5 @@ def is_passing(text: str) -> bool:
 
 
 def _text(code: int | None, text: str) -> str:
+    text = _SIGNED.sub("origin_string[…]", text)
     return f"bybit answered {text or 'no text'}" if code is None else f"bybit answered {code}: {text or 'no text'}"
