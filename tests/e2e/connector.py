@@ -24,7 +24,7 @@ from tests.e2e.consumer import Topics
 from tests.e2e.wire import BookName, Change, Print
 
 POLL_S = 0.01
-ENDPOINTS = ("spot", "linear", "inverse", "option", "public", "business")
+ENDPOINTS = ("spot", "linear", "inverse", "option", "public", "business", "private")
 QUICK = {"first": "50ms", "max": "200ms"}
 """A back-off for tests."""
 

@@ -19,8 +19,11 @@ from tests.services import KafkaBroker, SchemaRegistry
 
 READ_WITHIN_S = 30.0
 _POLL_S = 0.05
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_GROUPS = {"feed_status": "control", "dead_letter": "control"}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_GROUPS = {
+    **dict.fromkeys(("feed_status", "dead_letter"), "control"),
+    **dict.fromkeys(("order", "fill", "position", "balance", "account_greeks"), "account"),
+}
 
 
 @attrs.frozen
@@ -121,7 +124,7 @@ def prints(records: Iterable[Record]) -> dict[str, list[Print]]:
                 record["price"],
                 record["size"],
                 record["aggressor"],
-                (record["exchange_time"] - _EPOCH) // timedelta(microseconds=1),
+                (record["exchange_time"] - EPOCH) // timedelta(microseconds=1),
             )
         )
     return found
