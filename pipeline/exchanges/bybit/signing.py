@@ -31,7 +31,7 @@ def signature(secret: str, text: str) -> str:
 @lru_cache(maxsize=16)  # reading a key takes a hundred times as long as signing with it
 def _private_key(pem: str) -> RSAPrivateKey:
     try:
-        key = load_pem_private_key(pem.lstrip().encode(), password=None)
+        key = load_pem_private_key(pem.encode(), password=None)
     except TypeError:
         raise Refused("bybit: the api_secret is an encrypted private key; it must be one without a password") from None
     except (ValueError, UnsupportedAlgorithm):

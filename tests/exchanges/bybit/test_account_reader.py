@@ -218,10 +218,19 @@ def test_what_only_rest_has_and_what_rest_writes_otherwise() -> None:
     leg = {**FILL, "execFeeV2": "0.5", "feeCurrency": "USDC", "markPrice": 1183.54, "seq": "7"}
     _, (fill,) = fills(NOW, {f"{FILLS}linear&startTime={NOW}&endTime={NOW + 7 * DAY}&limit=100": answer(leg)}, "linear")
     assert (fill.fee, fill.fee_currency, fill.mark_price, fill.sequence) == ("0.071409", "USDC", "1183.54", 7)
-    flat = {**POSITION, "size": "0", "side": "", "seq": "-1", "updatedTime": "", "avgPrice": "0"}
+    flat = {
+        **POSITION,
+        "size": "0",
+        "side": "",
+        "seq": "-1",
+        "updatedTime": "",
+        "avgPrice": "0",
+        "mmrSysUpdateTime": "7",
+    }
     _, (position,) = snapshot("position", {f"{POSITIONS}inverse&limit=200": answer(flat)}, "inverse")
     assert isinstance(position, Position)
     assert (position.side, position.size, position.sequence, position.entry_price) == ("flat", "0", None, None)
+    assert position.extras["mmrSysUpdatedTime"] == "7"
     # The time of the answer is no time of the state: the stream may yet tell of an earlier one.
     assert position.exchange_time is None
 
