@@ -112,6 +112,13 @@ def test_a_user_in_the_arg_makes_it_private() -> None:
     assert (event.origin.account, event.origin.market, event.channel) == ("main", "account", "economic-calendar")
 
 
+def test_a_private_channel_is_private_without_a_user_in_the_arg() -> None:
+    line = b'{"arg":{"channel":"rfqs"},"data":[{"uTime":"5"}]}'
+    (event,) = VENUE.normalizer("business", "c#1", CATALOGUE, account="main").normalize(line, RECEIVED)
+    assert isinstance(event, AccountRaw)
+    assert (event.origin.account, event.origin.market, event.exchange_time) == ("main", "account", 5000)
+
+
 @pytest.mark.parametrize("channel", ["new-thing", "sprd-new", "rfq", "grid-orders"])
 def test_unknown_channels_are_no_raw_events(channel: str) -> None:
     reader = normalizer()
