@@ -61,7 +61,10 @@ class AccountSpec:
 
 
 class AccountReader(Protocol):
-    """Reads one account's state over REST, for one connection. Every event it returns has `is_snapshot` set."""
+    """Reads one account's state over REST, for one connection.
+
+    Every event it returns has `is_snapshot` set. It has no clock: whoever publishes the events sets `receive_time`.
+    """
 
     def snapshot(self, subscription: Subscription) -> Callable[[], Steps[list[Event]]] | None:
         """Makes the steps that read the whole present state behind a subscription: open orders, positions, balances.

@@ -16,7 +16,7 @@ from pipeline.feeds.errands import Errands
 from pipeline.feeds.reconcile import Reconciler, Round
 from pipeline.feeds.settings import ReconcileSettings
 from pipeline.feeds.venue_rest import VenueRest
-from pipeline.model.events import Event
+from pipeline.model.events import Event, Micros
 from pipeline.model.stats import ConnectionStats
 
 log = structlog.get_logger(__name__)
@@ -70,13 +70,17 @@ class AccountState:
             finished.append(found)
             news.unpark_all()
 
+        def stamped(event: Event) -> bool:
+            event.receive_time = Micros(self.rest.clock())
+            return publish(event)
+
         reconciler = Reconciler(
             connection=connection,
             reader=self.accounts.reader(self.name, connection, self.catalogue),
             memory=self.memory,
             subscriptions=granted,
             settings=settings,
-            publish=publish,
+            publish=stamped,
             clock=self.rest.venue_time,
             add=errands.add,
             over=over,

@@ -95,7 +95,7 @@ async def supervise(
         reason = "" if end is None else describe(end)
         if end is None or isinstance(end, Refused):
             if end is not None:
-                _log.error("%s: refused, not tried again: %s", name, reason)
+                _log.error("%s: refused: %s", name, reason)
                 observer.refused(reason)
             started.started()
             return end

@@ -90,10 +90,9 @@ _FORMS: Mapping[str, _Form] = {
 class BybitAccountReader:
     """The `AccountReader` of one connection.
 
-    A reader has no clock: the receive time of its events is the venue's time of the answer. Error codes that say
-    that an account cannot have a product (its kind, its region) mean that it has nothing of it; only where that is
-    the answer to everything, they are raised as `Refused`. All other errors end the reading, so that what was not
-    read is never taken for what is not there.
+    Error codes that say that an account cannot have a product (its kind, its region) mean that it has nothing of
+    it; only where that is the answer to everything, they are raised as `Refused`. All other errors end the reading,
+    so that what was not read is never taken for what is not there.
     """
 
     account: str

@@ -29,6 +29,7 @@ PAGE = 100
 """Rows of a full page, the most that can be asked for."""
 MAX_PAGES = 2_000
 NO_SUCH_ORDER = "51603"
+_UNSET = Micros(0)
 
 
 class _Time(msgspec.Struct):
@@ -49,7 +50,7 @@ class OkxAccountReader:
     """The `AccountReader` of one connection.
 
     Positions, balances and greeks come as snapshots over the stream; algo orders and orders in spreads are not asked
-    for. A reader has no clock: the receive time of its events is the venue's time after the last answer.
+    for.
     """
 
     account: str
@@ -78,19 +79,18 @@ class OkxAccountReader:
     def _open_orders(self, arg: Arg) -> Steps[list[Event]]:
         params = _named(instType=_type(arg), instFamily=arg.instFamily, instId=arg.instId)
         rows = yield from _pages(OPEN_ORDERS, params, OrderRow, "ordId")
-        return (yield from self._orders(rows[::-1]))
+        return self._orders(rows[::-1])
 
     def _order(self, params: dict[str, str]) -> Steps[list[Event]]:
         body = yield f"{ORDER}?{urlencode(params)}"
         rows = answers.rows(body, f"{VENUE} {ORDER}", OrderRow, nothing=(NO_SUCH_ORDER,))
-        return (yield from self._orders(rows))
+        return self._orders(rows)
 
-    def _orders(self, rows: list[OrderRow]) -> Steps[list[Event]]:
-        time = read_time((yield TIME_PATH))
+    def _orders(self, rows: list[OrderRow]) -> list[Event]:
         listings = self._listings()
         try:
             return [
-                read_order(row, listings.get(row.instType.lower(), row.instId, time), bills.CHANNEL, time)
+                read_order(row, listings.get(row.instType.lower(), row.instId, 0), bills.CHANNEL, _UNSET)
                 for row in rows
             ]
         except (ArithmeticError, ValueError) as error:
@@ -99,11 +99,10 @@ class OkxAccountReader:
     def _fills(self, arg: Arg, since: Micros) -> Steps[list[Event]]:
         params = _named(instType=_type(arg), instId=arg.instId, begin=str(since // 1000))
         rows: list[BillRow] = yield from _pages(FILLS, params, BillRow, "billId")
-        time = read_time((yield TIME_PATH))
         listings = self._listings()
         try:
             return [
-                bills.fill(row, listings.get(row.instType.lower(), row.instId, time), time)
+                bills.fill(row, listings.get(row.instType.lower(), row.instId, 0), _UNSET)
                 for row in reversed(rows)
                 # This listing knows no families.
                 if not arg.instFamily or row.instId.startswith(f"{arg.instFamily}-")

@@ -82,9 +82,9 @@ def bill(number: int, **row: Any) -> dict[str, Any]:
 
 def test_open_orders() -> None:
     steps = made(reader().snapshot(subscription("order")))
-    (event,), asked = drive(steps, [sample("rest.trade.orders-pending")[0], TIME])
-    assert asked == [("/api/v5/trade/orders-pending", {"limit": "100"}), ("/api/v5/public/time", {})]
-    assert (event.origin.account, event.origin.connection, event.receive_time) == ("main", "okx.main.private.0#1", NOW)
+    (event,), asked = drive(steps, [sample("rest.trade.orders-pending")[0]])
+    assert asked == [("/api/v5/trade/orders-pending", {"limit": "100"})]
+    assert (event.origin.account, event.origin.connection) == ("main", "okx.main.private.0#1")
     assert own_fields(event) == {
         "of": SPOT,
         "exchange_time": 1724733617998000,
@@ -122,8 +122,8 @@ def test_open_orders_over_several_pages_are_told_oldest_first() -> None:
         answer(*(open_order(n) for n in range(150, 50, -1))),
         answer(),
     ]
-    events, asked = drive(made(reader().snapshot(subscription("order"))), [*pages, TIME])
-    assert [params.get("after") for _, params in asked] == [None, "151", "51", None]
+    events, asked = drive(made(reader().snapshot(subscription("order"))), pages)
+    assert [params.get("after") for _, params in asked] == [None, "151", "51"]
     assert [event.order_id for event in events if isinstance(event, Order)] == [str(n) for n in range(51, 251)]
 
 
@@ -146,16 +146,16 @@ def test_a_narrowed_subscription_is_read_as_narrow(
 ) -> None:
     channel, market, *params = wanted
     narrowed = subscription(channel, market, **dict(params))
-    _, asked = drive(made(reader().snapshot(narrowed)), [answer(), TIME])
+    _, asked = drive(made(reader().snapshot(narrowed)), [answer()])
     assert asked[0] == ("/api/v5/trade/orders-pending", {**pending, "limit": "100"})
-    _, asked = drive(made(reader().fills(narrowed, Micros(1_999_999))), [answer(), TIME])
+    _, asked = drive(made(reader().fills(narrowed, Micros(1_999_999))), [answer()])
     assert asked[0] == ("/api/v5/trade/fills", {**fills, "begin": "1999", "limit": "100"})
 
 
 def test_a_fill() -> None:
     steps = made(reader().fills(subscription("order"), Micros(5_000)))
-    (event,), asked = drive(steps, [sample("rest.trade.fills")[0], TIME])
-    assert asked == [("/api/v5/trade/fills", {"begin": "5", "limit": "100"}), ("/api/v5/public/time", {})]
+    (event,), asked = drive(steps, [sample("rest.trade.fills")[0]])
+    assert asked == [("/api/v5/trade/fills", {"begin": "5", "limit": "100"})]
     assert own_fields(event) == {
         "of": SPOT,
         "exchange_time": 1708587373361000,
@@ -180,8 +180,8 @@ def test_a_fill() -> None:
 
 def test_fills_over_several_pages_are_told_oldest_first() -> None:
     pages = [answer(*(bill(n) for n in range(230, 130, -1))), answer(*(bill(n) for n in range(130, 100, -1)))]
-    events, asked = drive(made(reader().fills(subscription("order"), Micros(0))), [*pages, TIME])
-    assert [params.get("after") for _, params in asked] == [None, "131", None]
+    events, asked = drive(made(reader().fills(subscription("order"), Micros(0))), pages)
+    assert [params.get("after") for _, params in asked] == [None, "131"]
     assert [event.fill_id for event in events if isinstance(event, Fill)] == [str(n) for n in range(101, 231)]
 
 
@@ -191,7 +191,7 @@ def test_fills_of_a_family_are_picked_out() -> None:
         for n, name in enumerate(("BTC-USD-SWAP", "BTC-USD_UM-SWAP", "BTC-USDT-SWAP"))
     ]
     narrowed = subscription("order", "swap", instFamily="BTC-USD")
-    events, _ = drive(made(reader().fills(narrowed, Micros(0))), [answer(*rows), TIME])
+    events, _ = drive(made(reader().fills(narrowed, Micros(0))), [answer(*rows)])
     assert [event.origin.instrument for event in events] == ["BTC-USD-SWAP"]
 
 
@@ -216,7 +216,7 @@ def test_fills_of_a_family_are_picked_out() -> None:
 )
 def test_kinds_of_fills(subtype: str, kind: str) -> None:
     steps = made(reader().fills(subscription("order"), Micros(0)))
-    (event,), _ = drive(steps, [answer(bill(1, subType=subtype, tradeId="-44")), TIME])
+    (event,), _ = drive(steps, [answer(bill(1, subType=subtype, tradeId="-44"))])
     assert isinstance(event, Fill)
     assert (event.kind, event.fill_id) == (kind, "-44")
 
@@ -281,7 +281,7 @@ def test_a_fill_read_is_the_fill_that_the_stream_brings(
     stream = VENUE.normalizer("private", "c#1", CATALOGUE, account="main")
     arg = {"channel": "orders", "instType": "ANY", "uid": "7"}
     _, streamed = stream.normalize(json.dumps({"arg": arg, "data": [pushed]}).encode(), RECEIVED)
-    (read,), _ = drive(made(reader().fills(subscription("order"), Micros(0))), [answer(listed), TIME])
+    (read,), _ = drive(made(reader().fills(subscription("order"), Micros(0))), [answer(listed)])
     assert identity(read) == identity(streamed)
     # What a fill does not tell of its order is not known over REST; the fee's rate is known only there.
     of_the_order = {"remaining_size", "order_price", "order_size", "order_type", "created_by"}
@@ -296,7 +296,7 @@ def test_an_order_read_is_the_order_that_the_stream_brings(name: str) -> None:
     stream = VENUE.normalizer("private", "c#1", CATALOGUE, account="main")
     arg = {"channel": "orders", "instType": "ANY", "uid": "7"}
     streamed = stream.normalize(json.dumps({"arg": arg, "data": [row]}).encode(), RECEIVED)[0]
-    (read,), _ = drive(made(reader().snapshot(subscription("order"))), [sample(name)[0], TIME])
+    (read,), _ = drive(made(reader().snapshot(subscription("order"))), [sample(name)[0]])
     assert identity(read) == identity(streamed)
     assert own_fields(read) == own_fields(streamed) | {"is_snapshot": True}
 
@@ -308,18 +308,17 @@ def lost_order() -> Order:
 
 
 def test_what_became_of_an_order() -> None:
-    (event,), asked = drive(made(reader().order(lost_order())), [sample("rest.trade.order")[0], TIME])
+    (event,), asked = drive(made(reader().order(lost_order())), [sample("rest.trade.order")[0]])
     assert asked == [
         ("/api/v5/trade/order", {"instId": SWAP, "ordId": "2510789768709120"}),
-        ("/api/v5/public/time", {}),
     ]
     assert isinstance(event, Order)
-    assert (event.status, event.is_snapshot, event.receive_time, event.size_unit) == ("filled", True, NOW, "quote")
+    assert (event.status, event.is_snapshot, event.size_unit) == ("filled", True, "quote")
 
 
 def test_an_order_that_okx_has_forgotten() -> None:
     gone = answer(code="51603", msg="Order does not exist")
-    assert drive(made(reader().order(lost_order())), [gone, TIME])[0] == []
+    assert drive(made(reader().order(lost_order())), [gone])[0] == []
     with pytest.raises(Refused, match="51603"):
         drive(made(reader().snapshot(subscription("order"))), [gone])
 
@@ -360,9 +359,9 @@ def test_other_answers_are_errors(body: bytes, error: type[Exception], why: str)
 @pytest.mark.parametrize("row", [{"cTime": "soon"}, {"accFillSz": "x"}, {"pxVol": "nan"}])
 def test_rows_that_cannot_be_read_are_bad_messages(row: dict[str, str]) -> None:
     with pytest.raises(BadMessage, match="okx orders"):
-        drive(made(reader().snapshot(subscription("order"))), [answer(open_order(1, **row)), TIME])
+        drive(made(reader().snapshot(subscription("order"))), [answer(open_order(1, **row))])
     with pytest.raises(BadMessage, match="okx fills"):
-        drive(made(reader().fills(subscription("order"), Micros(0))), [answer(bill(1, fillTime="soon")), TIME])
+        drive(made(reader().fills(subscription("order"), Micros(0))), [answer(bill(1, fillTime="soon"))])
 
 
 def test_a_listing_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
