@@ -77,6 +77,9 @@ class Errands:
                 self._note("query_failed", errand, error)
                 self._queue.append(errand)
                 await trio.sleep(self._pause(failures))
+                if errand.signed:  # it may have failed for its time
+                    self.rest.forget_clock()
+                    await self.rest.measure_clock()
             else:
                 failures = 0
                 errand.done(result)

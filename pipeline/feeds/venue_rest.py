@@ -53,17 +53,16 @@ class VenueRest:
         started = trio.current_time()
         if self.accounts is None or started - self._measured_at < GOOD_FOR:
             return
-        before = self.clock()
         try:
             theirs = self.accounts.read_time(await self.private.get_json_bytes(self.accounts.time_path))
         except (SessionError, BadMessage) as error:
             self.clock_failures += 1
             log.warning("clock_not_measured", text=str(error), offset_ms=self.offset_us / 1000)
             return
-        # The answer was written somewhere between: half of the way is the best guess, and off by no more than that.
-        took = round((trio.current_time() - started) * 1e6)
-        self.offset_us = theirs - before - took // 2
-        self._measured_at = started
+        # Late by the answer's way back, and never ahead: venues take what is seconds old, but not what is to come. Of
+        # the way there nothing is known, for the request may have waited for the rate, or been repeated.
+        self.offset_us = theirs - self.clock()
+        self._measured_at = trio.current_time()
 
     def forget_clock(self) -> None:
         """Have it measured again: a login that may have failed for its time."""

@@ -7,12 +7,14 @@ from typing import cast
 
 import attrs
 import pytest
+import trio
+from trio.testing import MockClock
 
 from pipeline.exchanges import VENUES
 from pipeline.exchanges.accounts import Accounts, Credentials, Steps
-from pipeline.feeds.venue_rest import VenueRest
+from pipeline.feeds.venue_rest import GOOD_FOR, VenueRest
 from pipeline.model.errors import BadMessage, Refused, Retryable
-from pipeline.session.errors import RequestRefused
+from pipeline.session.errors import RequestFailed, RequestRefused
 from pipeline.session.rest import RestClient
 
 KEYS = Credentials("key", "secret", "phrase")
@@ -90,3 +92,39 @@ async def test_what_the_steps_cannot_read_is_a_bad_message() -> None:
     assert accounts is not None
     with pytest.raises(BadMessage):
         await rest(Host([]), Host([b"<html>"])).walk(accounts.verify(), KEYS)
+
+
+async def test_the_clock_is_measured_by_the_answer(autojump_clock: MockClock) -> None:
+    public, private = Host([]), Host([b'{"code":"0","data":[{"ts":"1607418600000"}]}'])
+    venue = rest(public, private)
+    await venue.measure_clock()
+    assert venue.offset_us == 1_607_418_600_000_000 - 1_607_418_537_715_000
+    assert venue.venue_time() == 1_607_418_600_000_000
+    assert [path for path, _ in private.asked] == ["/api/v5/public/time"]
+    login = venue.login(KEYS)
+    assert abs(login.micros(trio.current_time()) - 1_607_418_600_000_000) < 10
+
+
+async def test_a_good_measure_is_kept_for_a_while(autojump_clock: MockClock) -> None:
+    times = [f'{{"code":"0","data":[{{"ts":"{1607418537715 + n}"}}]}}'.encode() for n in range(3)]
+    venue = rest(Host([]), Host([times[0], times[1], times[2]]))
+    await venue.measure_clock()
+    await trio.sleep(GOOD_FOR / 2)
+    await venue.measure_clock()
+    assert venue.offset_us == 0
+    venue.forget_clock()
+    await venue.measure_clock()
+    assert venue.offset_us == 1_000
+    await trio.sleep(GOOD_FOR)
+    await venue.measure_clock()
+    assert venue.offset_us == 2_000
+
+
+async def test_a_venue_that_does_not_tell_its_time_leaves_what_was_known(autojump_clock: MockClock) -> None:
+    good, down = b'{"code":"0","data":[{"ts":"1607418600000"}]}', RequestFailed("GET time", "nobody answers")
+    venue = rest(Host([]), Host([good, down, b"nonsense", good]))
+    for _ in range(3):
+        venue.forget_clock()
+        await venue.measure_clock()
+        assert venue.offset_us == 62_285_000
+    assert venue.clock_failures == 2

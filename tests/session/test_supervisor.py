@@ -137,7 +137,7 @@ async def test_refusal_leaves_siblings_alone(caplog: pytest.LogCaptureFixture, a
         await nursery.start(refused)  # would be an error if it ended without `started`
         await trio.sleep(1)
     assert ends == [REFUSED]
-    assert "okx/orders: refused, not tried again: bad key" in caplog.text
+    assert "okx/orders: refused: bad key" in caplog.text
 
 
 async def test_started_once_although_connected_twice(autojump_clock: MockClock) -> None:
