@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from math import inf
 
 import attrs
 import structlog
 import trio
 
+from pipeline.model.events import Micros
 from pipeline.sink.records import Record
 from pipeline.sink.settings import SpoolSettings
-from pipeline.sink.spool import Chunk, Spool
+from pipeline.sink.spool import NO_SPACE, Chunk, GivenUp, Spool
 
 log = structlog.get_logger()
 
@@ -28,11 +31,18 @@ class Backlog:
 
     settings: SpoolSettings
     spool: Spool
+    now: Callable[[], Micros]
     count: int = attrs.field(default=0, init=False)
     """Records that this process appended and nobody took yet."""
     failure: str | None = attrs.field(default=None, init=False)
     """Why the last write failed."""
-    _memory: list[Record] = attrs.field(factory=list, init=False)
+    no_space: bool = attrs.field(default=False, init=False)
+    """Whether it failed for want of space."""
+    _memory: deque[Record] = attrs.field(factory=deque, init=False)
+    _since: Micros | None = attrs.field(default=None, init=False)
+    """When the oldest record in memory came."""
+    _writing_since: Micros | None = attrs.field(default=None, init=False)
+    """The same of what is being written."""
     _memory_bytes: int = attrs.field(default=0, init=False)
     """Of the records in memory, those being written included."""
     _hold_until: float = attrs.field(default=-inf, init=False)
@@ -57,12 +67,32 @@ class Backlog:
             and self.size_bytes + size <= self.settings.max_bytes * share
         )
 
+    def fits_memory(self, size: int) -> bool:
+        """Whether so many bytes more stay within the bound of memory."""
+        return self._memory_bytes + size <= self.settings.max_memory_bytes
+
+    @property
+    def unsafe_since(self) -> Micros | None:
+        """When the oldest record came that is not on disk; None if all are."""
+        return self._writing_since if self._writing_since is not None else self._since
+
     def append(self, record: Record) -> None:
         """Take a record; the caller asked `fits`."""
+        if not self._memory:
+            self._since = self.now()
         self._memory.append(record)
         self._memory_bytes += record.size
         self.count += 1
         self._waiting.set()
+
+    def drop_first(self) -> Record | None:
+        """Forget the oldest record in memory that is not being written, and return it."""
+        if not self._memory:
+            return None
+        record = self._memory.popleft()
+        self._memory_bytes -= record.size
+        self.count -= 1
+        return record
 
     async def keep_writing(self) -> None:
         """Write what gathers in memory, every `flush_interval`. A failed write is tried again and loses nothing.
@@ -80,21 +110,25 @@ class Backlog:
     async def flush(self) -> None:
         """Write what is in memory now."""
         async with self._disk:
-            batch, self._memory = self._memory, []
+            batch, self._memory = self._memory, deque()
+            self._writing_since, self._since = self._since, None
             self._waiting = trio.Event()
             if not batch:
                 return
             try:
-                await trio.to_thread.run_sync(self.spool.write, batch)
+                await trio.to_thread.run_sync(self.spool.write, list(batch))
             except OSError as error:
-                self._memory[:0] = batch
+                self._memory.extendleft(reversed(batch))
+                self._since = self._writing_since
                 self._waiting.set()
                 self._complain("spool_not_writable", error)
             else:
                 self._memory_bytes -= sum(record.size for record in batch)
                 if self.failure is not None:
                     log.info("spool_usable_again")
-                    self.failure = None
+                    self.failure, self.no_space = None, False
+            finally:
+                self._writing_since = None
 
     async def take(self, limit: int) -> Chunk | None:
         """The oldest records; None if the disk has none: then `take_memory` has all there is, until the next await."""
@@ -118,7 +152,7 @@ class Backlog:
 
     def take_memory(self) -> list[Record]:
         """What is in memory. The caller may hand records back by `append` before it awaits anything."""
-        taken, self._memory = self._memory, []
+        taken, self._memory, self._since = list(self._memory), deque(), None
         self._memory_bytes -= sum(record.size for record in taken)
         self.count -= len(taken)
         return taken
@@ -137,6 +171,22 @@ class Backlog:
                 # Nothing is lost by it: what stays on disk is repeated after a restart.
                 log.warning("spool_not_cleared", reason=str(error), effect="records may be repeated after a restart")
 
+    async def give_up_oldest(self, announce: Callable[[GivenUp], None]) -> bool:
+        """Delete the oldest segment that nobody works on, after `announce` has told of it; False if there is none."""
+        async with self._disk:
+            number = self.spool.oldest_idle()
+            if number is None and self.no_space:
+                self.spool.roll()
+                number = self.spool.oldest_idle()
+            if number is None:
+                return False
+            given_up = await trio.to_thread.run_sync(self.spool.look_into, number)
+            announce(given_up)
+            await trio.to_thread.run_sync(self.spool.give_up, number)
+            if not given_up.recovered:
+                self.count -= len(given_up.records)
+            return True
+
     def close(self, older: list[Record]) -> None:
         """Keep what waits, with `older` in front; blocks, when nothing else of this object runs any more.
 
@@ -154,6 +204,7 @@ class Backlog:
 
     def _complain(self, event: str, error: OSError) -> None:
         reason = error.strerror or str(error)
+        self.no_space = error.errno in NO_SPACE
         if reason != self.failure:
             log.error(event, reason=reason, effect="records wait in memory, within its bound")
         self.failure = reason

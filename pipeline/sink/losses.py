@@ -31,6 +31,7 @@ class Losses:
             self._open[kind, origin.key] = _Loss(origin, 1, receive_time, receive_time)
         else:
             loss.count += 1
+            loss.first = min(loss.first, receive_time)
             loss.last = max(loss.last, receive_time)
 
     def announcements(self, now: Micros, reason: str) -> list[FeedStatus]:
@@ -43,7 +44,7 @@ class Losses:
                 None,
                 status="gap",
                 scope="connection" if loss.origin.instrument is None else "instrument",
-                reason=f"{loss.count} {kind} records refused: {reason}",
+                reason=f"{loss.count} {kind} records lost: {reason}",
                 from_time=loss.first,
                 to_time=loss.last,
                 count=loss.count,

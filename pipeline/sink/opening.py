@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager
 
 import structlog
 import trio
+from confluent_kafka import Producer
 
 from pipeline.model.errors import PipelineError
 from pipeline.model.events import Micros
 from pipeline.sink.backlog import Backlog
 from pipeline.sink.errors import SinkFailed
+from pipeline.sink.journal import Journal
 from pipeline.sink.routes import compile_routes
-from pipeline.sink.settings import KafkaSettings
+from pipeline.sink.settings import WATERMARK, KafkaSettings
 from pipeline.sink.sink import Sink, wall_clock
 from pipeline.sink.spool import open_spool
 from pipeline.sink.topics import TopicReport, prepare_topics
@@ -22,7 +24,12 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def open_sink(settings: KafkaSettings, *, now: Callable[[], Micros] = wall_clock) -> AsyncIterator[Sink]:
+async def open_sink(
+    settings: KafkaSettings,
+    *,
+    now: Callable[[], Micros] = wall_clock,
+    make_producer: Callable[..., Producer] = Producer,
+) -> AsyncIterator[Sink]:
     """A sink that works until the context is left, and then has up to `drain_within` to deliver the rest.
 
     What is not delivered by then goes to the spool, for the next start. A broker that is away at start is no error:
@@ -32,10 +39,14 @@ async def open_sink(settings: KafkaSettings, *, now: Callable[[], Micros] = wall
     Later `SinkFailed`, in an exception group, cancels the body.
     """
     routes = await compile_routes(settings)
-    spool = await trio.to_thread.run_sync(open_spool, settings.spool)
+    spool = await trio.to_thread.run_sync(lambda: open_spool(settings.spool, identified=settings.is_exactly_once))
     failure: PipelineError | None = None
     try:
-        sink = Sink(settings, routes, Backlog(settings.spool, spool), now)
+        store: Backlog | Journal = Backlog(settings.spool, spool, now)
+        if settings.is_journaled:
+            store = Journal(settings.spool, spool, now, repeats_chunks=settings.is_exactly_once)
+        sink = Sink(settings, routes, store, now, make_producer)
+        sink.announce_unclean_end()
         try:
             async with trio.open_nursery() as nursery:
                 work = trio.CancelScope(shield=True)
@@ -94,6 +105,8 @@ async def _prepare(sink: Sink) -> None:
     """Create or verify the topics, and let the records out."""
     if sink.settings.verify_topics:
         kinds = [route.kind for route in sink.routes.values()]
+        if sink.settings.is_exactly_once:
+            kinds.append(WATERMARK)
         report_topics(await trio.to_thread.run_sync(prepare_topics, sink.settings, kinds))
     log.info("kafka_ready", bootstrap_servers=await sink.bootstrap_servers())
     sink.ready.set()

@@ -1,6 +1,7 @@
 """The producer and what comes back from it: delivery reports, errors, statistics.
 
-librdkafka calls back only from `poll`, which runs in a Trio task: everything here happens on one thread.
+librdkafka calls back only from `poll` and from the blocking calls of transactions. Either the Trio thread polls, or it
+has lent the producer to a worker thread for one call: never both at once.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import structlog
@@ -16,11 +17,14 @@ import trio
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.model.errors import Refused
+from pipeline.model.events import Micros
+from pipeline.model.rate import Budget, Rate
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import create_client, producer_config
 from pipeline.sink.records import UNKNOWN_TIME, Record
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.stats import KafkaGauges, Latency, read_statistics
+from pipeline.sink.verdicts import FENCED, Verdict, ruling_on
 
 log = structlog.get_logger()
 
@@ -28,6 +32,11 @@ _POLL_S = 0.01
 _PURGE_WITHIN_S = 5.0
 _SAMPLED = 63
 """Latency is looked at once in 64 reports: asking costs more than all other accounting."""
+
+_RENEWALS = Rate(5, 600.0)
+"""How often a new producer is worth trying."""
+
+T = TypeVar("T")
 
 _NO_ENTRY = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
 
@@ -42,39 +51,63 @@ class Failure:
 
 
 @attrs.define(eq=False)
+class Generation:
+    """Records that were sent within about a second, to know since when some are on their way."""
+
+    since: Micros
+    first: int
+    """How many had been sent before."""
+    reported: int = 0
+
+
+@attrs.define(eq=False)
 class Outlet:
     """A producer that counts. `run` must be running for anything to come back."""
 
     settings: KafkaSettings
     on_failure: Callable[[], None]
-    """Called when `failures` has something new."""
+    """Called when `failures` has something new, or the producer is broken."""
+    make: Callable[..., Producer] = Producer
     sent: int = attrs.field(default=0, init=False)
     """Records that librdkafka took; counted by whoever calls `produce`."""
     acknowledged: int = attrs.field(default=0, init=False)
     failed: int = attrs.field(default=0, init=False)
     failures: deque[Failure] = attrs.field(factory=deque, init=False)
+    broken: str | None = attrs.field(default=None, init=False)
+    """Why the producer takes nothing any more, until `renew`."""
+    renewals: int = attrs.field(default=0, init=False)
+    stuck: int = attrs.field(default=0, init=False)
+    """Records that a broken producer did not give back."""
+    report: Callable[[KafkaError | None, Message], None] = attrs.field(init=False)
+    """The `on_delivery` of this moment's records."""
     broker_up: bool = attrs.field(default=False, init=False)
     gauges: KafkaGauges = attrs.field(factory=KafkaGauges, init=False)
     latency: Latency = attrs.field(factory=Latency, init=False)
     producer: Producer = attrs.field(init=False)
     produce: Callable[..., None] = attrs.field(init=False)
-    """librdkafka's own: (topic, value, key, partition, callback, on_delivery, timestamp in ms).
+    """librdkafka's own: (topic, value, key, partition, `report`, None, timestamp in ms).
 
     Never waits. Raises `BufferError` when the queue is full, and `KafkaException` for a record it will not take.
     """
     _refusal: str | None = attrs.field(default=None, init=False)
-    _fatal: str | None = attrs.field(default=None, init=False)
+    _fatal: KafkaError | None = attrs.field(default=None, init=False)
+    _lent: bool = attrs.field(default=False, init=False)
+    _generations: deque[Generation] = attrs.field(factory=deque, init=False)
+    _renewed: Budget = attrs.field(factory=lambda: Budget(_RENEWALS), init=False)
     _trouble: str | None = attrs.field(default=None, init=False)
     _stopped: bool = attrs.field(default=False, init=False)
     _awaited: trio.Event | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._create()
+        self.turn_over(Micros(0))
+
+    def _create(self) -> None:
         config = producer_config(self.settings) | {
-            "on_delivery": self._on_delivery,
             "error_cb": self._on_error,
             "stats_cb": self._on_statistics,
         }
-        self.producer = create_client(Producer, config, self.settings)
+        self.producer = create_client(self.make, config, self.settings)
         self.produce = self.producer.produce
 
     @property
@@ -86,7 +119,7 @@ class Outlet:
         """Hand one record to librdkafka. Raises `BufferError` when its queue is full; a refused record is a failure."""
         timestamp = max(record.timestamp_ms, 0)  # librdkafka takes 0 for now
         try:
-            self.produce(record.topic, record.value, record.key, -1, None, None, timestamp)
+            self.produce(record.topic, record.value, record.key, -1, self.report, None, timestamp)
         except KafkaException as error:
             self.refuse(record, error)
         else:
@@ -97,13 +130,31 @@ class Outlet:
         self.failures.append(Failure(record, error.args[0].code(), error.args[0].str()))
         self.on_failure()
 
+    def turn_over(self, now: Micros) -> Micros | None:
+        """Begin a new generation; returns since when records are on their way, None if none are."""
+        while len(self._generations) > 1 and self._generations[0].reported >= self._generations[1].first:
+            done = self._generations.popleft()
+            self._generations[0].reported += done.reported  # `first` counts from the first record of all, too
+        oldest = self._generations[0].since if self._generations and self.outstanding else None
+        self._begin(Generation(now, self.sent))
+        return oldest
+
+    def _begin(self, generation: Generation) -> None:
+        self._generations.append(generation)
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            generation.reported += 1
+            self._on_delivery(error, message)
+
+        self.report = report
+
     async def settled(self) -> None:
-        """Wait until librdkafka holds no record any more; cancelling it leaves everything as it is."""
+        """Wait until librdkafka holds no record any more, or is broken; cancelling it leaves everything as it is."""
         while True:
             event = self._awaited
             if event is None:  # otherwise there is another waiter
                 self._awaited = event = trio.Event()
-            if not self.outstanding:
+            if not self.outstanding or self.broken is not None:
                 await trio.lowlevel.checkpoint()
                 return
             await event.wait()
@@ -119,20 +170,60 @@ class Outlet:
                     await self._metadata()
                 except KafkaException:
                     if self._refusal is not None:
-                        raise Refused(f"Kafka at {self._where} refused us: {self._refusal}") from None
+                        raise Refused(f"Kafka at {self.where} refused us: {self._refusal}") from None
                     await trio.sleep(_POLL_S)
                 else:
                     self.broker_up = True
                     return
         trouble = f": {self._trouble}" if self._trouble else ""
-        raise SinkFailed(f"no answer from Kafka at {self._where} within {self.settings.connect_within:g} s{trouble}")
+        raise SinkFailed(f"no answer from Kafka at {self.where} within {self.settings.connect_within:g} s{trouble}")
+
+    async def alone(self, call: Callable[[], T]) -> T:
+        """Make a call that blocks, and calls back, in a worker thread."""
+        self._lent = True
+        try:
+            return await trio.to_thread.run_sync(call)
+        finally:
+            self._lent = False
+
+    async def renew(self) -> list[Failure]:
+        """Replace a broken producer; returns what it held, oldest first, of which some may be in Kafka all the same.
+
+        Raises `SinkFailed` when that was done too often.
+        """
+        why, moment = self.broken, time.monotonic()
+        if self._renewed.wait(moment) > 0:
+            raise SinkFailed(f"Kafka at {self.where}: {why}; {_RENEWALS.count} new producers have not helped")
+        self._renewed.take(moment)
+        log.warning("producer_replaced", reason=why, in_flight=self.outstanding)
+        given_back = await self.alone(self.give_up)
+        old = [self.producer]
+        self.stuck += self.outstanding
+        self.failed += self.outstanding
+        self._create()
+        self._generations.clear()
+        self._begin(Generation(Micros(0), 0, reported=self.sent))
+        self.broken = self._fatal = None
+        self.renewals += 1
+        await trio.to_thread.run_sync(old.clear)  # ends its threads, for which it may have to wait
+        return given_back
+
+    def break_off(self, reason: str) -> None:
+        """Take the producer for broken."""
+        if self.broken is None:
+            self.broken = reason
+            log.error("producer_broken", reason=reason)
+        self.on_failure()
+        if self._awaited is not None:
+            self._awaited.set()
+            self._awaited = None
 
     async def bootstrap_servers(self) -> list[str]:
         """The brokers' addresses as the cluster tells them; raises `SinkFailed` when it does not answer."""
         try:
             metadata = await self._metadata()
         except KafkaException as error:
-            raise SinkFailed(f"no answer from Kafka at {self._where}: {error.args[0].str()}") from None
+            raise SinkFailed(f"no answer from Kafka at {self.where}: {error.args[0].str()}") from None
         return [f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()]
 
     async def run(self) -> None:
@@ -142,15 +233,24 @@ class Outlet:
         costs more than the reports.
         """
         while not self._stopped:
-            self.producer.poll(0)
+            if not self._lent:
+                self.producer.poll(0)
+            if self._fatal is not None and self.broken is None:
+                self._judge(self._fatal)
             if self.failures:
                 self.on_failure()
             if self._awaited is not None and not self.outstanding:
                 self._awaited.set()
                 self._awaited = None
-            if self._fatal is not None:
-                raise SinkFailed(f"Kafka at {self._where}: {self._fatal}")
             await trio.sleep(_POLL_S)
+
+    def _judge(self, error: KafkaError) -> None:
+        """A fatal error: break off, or raise `SinkFailed`. In transactions being fenced can have another cause."""
+        text = f"{error.name()}: {error.str()}"
+        ruling = ruling_on(error.code(), fatal=True)
+        if ruling.verdict is Verdict.STOP and not (self.settings.is_exactly_once and error.code() in FENCED):
+            raise SinkFailed(f"Kafka at {self.where}: {text}; {ruling.remedy}")
+        self.break_off(text)
 
     @property
     def is_stopped(self) -> bool:
@@ -178,7 +278,8 @@ class Outlet:
         return earlier + on_wire + in_queue
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """The cluster, for people."""
         return ", ".join(self.settings.bootstrap_servers) or "the mock cluster"
 
     async def _metadata(self) -> Any:
@@ -201,7 +302,7 @@ class Outlet:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
-            self._fatal = f"{error.name()}: {error.str()}"
+            self._fatal = error
         if error.code() in _NO_ENTRY:
             self._refusal = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

@@ -100,6 +100,7 @@ def read_records(
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "fetch.wait.max.ms": 50,
+        "enable.partition.eof": until_end,
         "topic.metadata.refresh.interval.ms": 10_000,
         "allow.auto.create.topics": not settings.verify_topics,
     }
@@ -111,8 +112,10 @@ def read_records(
             on_assigned()
         while not (stop is not None and stop.is_set()) and (ends or not until_end):
             for message in consumer.consume(_BATCH, _WAIT_S):
-                if message.error() is not None:
-                    continue  # passing trouble; librdkafka logs it and goes on by itself
+                if (error := message.error()) is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        _note_end(message, ends)
+                    continue  # other trouble passes; librdkafka logs it and goes on by itself
                 if _before_end(message, ends, until_end=until_end):
                     yield _received(message, topics, decoder)
     finally:
@@ -213,6 +216,13 @@ def _before_end(message: Message, ends: dict[tuple[str, int], int], *, until_end
     if offset >= end - 1:
         del ends[at]
     return offset < end
+
+
+def _note_end(message: Message, ends: dict[tuple[str, int], int]) -> None:
+    """Forget a partition that was read to its end: what a transaction has behind its last record is no record."""
+    at = (message.topic() or "", message.partition() or 0)
+    if (message.offset() or 0) >= ends.get(at, 0):
+        ends.pop(at, None)
 
 
 def _received(message: Message, topics: Mapping[str, str], decoder: Decoder) -> Received:

@@ -1,20 +1,21 @@
 """The sink: every record goes straight to librdkafka, or through the spool, or is announced as lost.
 
 Order is kept by one rule: while anything waits in the spool, everything new goes behind it. The spool is emptied in
-chunks; a chunk is done when all of it is acknowledged, and only then forgotten on disk.
+chunks; a chunk is done when all of it is acknowledged, and only then forgotten on disk. With a journal every record
+goes that way.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 import attrs
 import structlog
 import trio
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from pipeline.model.errors import Unencodable
 from pipeline.model.events import DeadLetter, Event, FeedStatus, Micros, Origin
@@ -22,20 +23,23 @@ from pipeline.model.rate import Budget, Rate
 from pipeline.sink.backlog import HELD_RECORDS, Backlog
 from pipeline.sink.delivery import Delivery
 from pipeline.sink.errors import SinkFailed
-from pipeline.sink.losses import Losses
+from pipeline.sink.heads import Heads, Topic
+from pipeline.sink.journal import Journal
 from pipeline.sink.outlet import Failure, Outlet
 from pipeline.sink.records import Record
+from pipeline.sink.room import Room
 from pipeline.sink.routes import Route, Routes
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.spool import Chunk
-from pipeline.sink.stats import SinkStats
+from pipeline.sink.stats import JournalStats, SinkStats
 from pipeline.sink.times import as_published, receive_time
+from pipeline.sink.transactions import Transactions
 
 log = structlog.get_logger()
 
 _CHUNK_RECORDS = 5_000
-_ROOM_AGAIN = 0.9
-"""Share of the spool's bounds below which its losses are announced."""
+_MARK_S = 1.0
+"""How often the mark for an unclean end is set anew."""
 _REASON_CHARACTERS = 1_000
 
 
@@ -50,15 +54,17 @@ class Sink:
 
     settings: KafkaSettings
     routes: Routes
-    backlog: Backlog
+    backlog: Backlog | Journal
     now: Callable[[], Micros] = wall_clock
+    make_producer: Callable[..., Producer] = Producer
     outlet: Outlet = attrs.field(init=False)
     ready: trio.Event = attrs.field(factory=trio.Event, init=False)
     """Set when the topics are known to be there; until then everything is spooled."""
-    _produce: Callable[..., None] = attrs.field(init=False)
     _high_water: int = attrs.field(init=False)
     _max_bytes: int = attrs.field(init=False)
     _delivery: Delivery = attrs.field(init=False)
+    _transactions: Transactions | None = attrs.field(default=None, init=False)
+    room: Room = attrs.field(init=False)
     _own: Origin = attrs.field(init=False)
     _direct: bool = attrs.field(default=False, init=False)
     """Whether records go straight to librdkafka."""
@@ -66,27 +72,31 @@ class Sink:
     """Set while not `_direct`."""
     _emptied: trio.Event = attrs.field(factory=trio.Event, init=False)
     """Set while `_direct`."""
-    _losses: Losses = attrs.field(factory=Losses, init=False)
-    _is_full: bool = attrs.field(default=False, init=False)
     _closed: bool = attrs.field(default=False, init=False)
     _lost: int = attrs.field(default=0, init=False)
     _recovered: int = attrs.field(default=0, init=False)
-    _dead_letters: int = attrs.field(default=0, init=False)
+    _undeliverable: int = attrs.field(default=0, init=False)
+    """Records that became dead letters after they were published."""
+    _safe_until: Micros = attrs.field(default=Micros(0), init=False)
+    _oldest: Record | None = attrs.field(default=None, init=False)
+    """The first record of the chunk under way."""
     _log_budget: Budget = attrs.field(factory=lambda: Budget(Rate(20, 60.0)), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.outlet = Outlet(self.settings, self._spool_from_now)
-        self._produce = self.outlet.produce
+        self.outlet = Outlet(self.settings, self._on_failure, self.make_producer)
         self._high_water = self.settings.queue_messages
         self._max_bytes = self.settings.max_record_bytes
         self._own = Origin("pipeline", "sink", None, None, None, self.settings.client_id)
+        nullable = {route.topic: route.nullable_time for route in self.routes.values()}
         self._delivery = Delivery(
-            self.outlet,
-            self._letter_for,
-            self.routes[DeadLetter].topic,
-            {route.topic: route.nullable_time for route in self.routes.values()},
-            self._complain,
+            self.outlet, self._letter_for, self.routes[DeadLetter].topic, self._in_order, nullable, self._complain
         )
+        if self.settings.is_exactly_once:
+            self._transactions = Transactions(
+                self.settings, self.outlet, self._delivery, self.backlog.spool.identity, self.now
+            )
+        heads = Heads({route.topic: Topic(route.kind, route.nullable_time) for route in self.routes.values()})
+        self.room = Room(self.settings.spool, self.backlog, heads, self._own, self.now, self._append_status)
         self._spooling.set()
 
     # What the feeds call. Nothing here waits.
@@ -112,7 +122,7 @@ class Sink:
         outlet = self.outlet
         if self._direct and outlet.sent - outlet.acknowledged - outlet.failed < self._high_water:
             try:
-                self._produce(route.topic, value, event.origin.key, -1, None, None, moment // 1000)
+                outlet.produce(route.topic, value, event.origin.key, -1, outlet.report, None, moment // 1000)
             except BufferError:
                 pass
             except KafkaException as error:
@@ -124,38 +134,57 @@ class Sink:
         self._spool(Record(route.topic, event.origin.key, moment // 1000, value), route.kind, event)
         return True
 
-    def dead_letter(
-        self,
-        origin: Origin,
-        payload: bytes,
-        reason: str,
-        stage: str,
-        receive_time: Micros,
-        exchange_time: Micros | None = None,
-    ) -> None:
-        """Publish bytes that could not be processed; of too many bytes only their size and digest."""
-        self._publish_letter(origin, payload, reason, stage, receive_time, exchange_time)
+    @property
+    def has_room(self) -> bool:
+        """Whether feeds may go on reading; False only with `kafka.spool.when_full: stop_reading`."""
+        return self.room.has_room
+
+    async def wait_for_room(self) -> None:
+        """Return when feeds may go on reading; at once while there is room."""
+        await self.room.wait()
 
     def stats(self) -> SinkStats:
         """The numbers of this moment."""
-        outlet, backlog = self.outlet, self.backlog
+        outlet, backlog, transactions = self.outlet, self.backlog, self._transactions
+        pending, room = len(self._delivery.pending), self.room
+        if transactions is None:
+            acknowledged, in_flight = outlet.acknowledged, outlet.outstanding + len(outlet.failures) + pending
+        else:
+            acknowledged, in_flight = transactions.records, pending
+        letters = self.routes[DeadLetter].published
         return SinkStats(
             published=sum(route.published for route in self.routes.values()),
-            recovered=self._recovered,
-            acknowledged=outlet.acknowledged,
-            in_flight=outlet.outstanding + len(outlet.failures) + len(self._delivery.pending),
+            recovered=self._recovered + room.recovered,
+            acknowledged=acknowledged,
+            in_flight=in_flight,
             spooled=backlog.count,
-            announced_lost=self._lost + self._delivery.lost,
-            dead_letters=self._dead_letters,
+            announced_lost=self._lost + room.lost + self._delivery.lost + outlet.stuck,
+            dead_letters=letters + self._undeliverable,
             returned=self._delivery.returned,
             spool_bytes=backlog.size_bytes,
-            is_spooling=not self._direct,
+            is_spooling=not self._direct and not self.settings.is_journaled,
             broker_up=outlet.broker_up,
             spool_failure=backlog.failure,
             by_kind={route.kind: route.published for route in self.routes.values()},
             latency=outlet.latency,
             kafka=outlet.gauges,
+            dropped=room.dropped,
+            is_full=room.is_full,
+            reading_stopped_at=room.stopped_at,
+            renewals=outlet.renewals,
+            safe_until=self._safe_until,
+            journal=self._journal_stats() if self.settings.is_journaled else None,
         )
+
+    def _journal_stats(self) -> JournalStats:
+        transactions, oldest = self._transactions, self._oldest
+        waiting = self.backlog.count + len(self._delivery.pending)
+        if transactions is None:
+            waiting += self.outlet.outstanding + len(self.outlet.failures)
+        lag = 0.0 if oldest is None else max(0.0, (self.now() - self._received(oldest)) / 1e6)
+        if transactions is None:
+            return JournalStats(waiting, lag)
+        return JournalStats(waiting, lag, transactions.commits, transactions.aborts, transactions.fenced)
 
     async def bootstrap_servers(self) -> list[str]:
         """The brokers' addresses, e.g. of an in-process mock cluster, for other clients. Raises `SinkFailed`."""
@@ -206,7 +235,6 @@ class Sink:
             payload_sha256=sha256(payload).hexdigest(),
             topic=topic,
         )
-        self._dead_letters += 1
         self._complain("dead_letter", stage=stage, reason=letter.reason, key=origin.key.decode(), bytes=len(payload))
         self.publish(letter)
 
@@ -225,7 +253,7 @@ class Sink:
             payload_sha256=sha256(record.value).hexdigest(),
             topic=record.topic,
         )
-        self._dead_letters += 1
+        self._undeliverable += 1
         self._complain(
             "dead_letter", stage="produce", reason=letter.reason, topic=record.topic, bytes=len(record.value)
         )
@@ -241,14 +269,10 @@ class Sink:
         if self._closed:
             raise RuntimeError("publish after the sink was closed")
         self._spool_from_now()
-        if self.backlog.fits(record.size):
-            self.backlog.append(record)
-            return
-        if not self._is_full:
-            self._is_full = True
-            self._announce_full(event.receive_time)
-        self._lost += 1
-        self._losses.add(kind, event.origin, event.receive_time)
+        self.room.admit(record, kind, event)
+
+    def _on_failure(self) -> None:
+        self._spool_from_now()
 
     def _spool_from_now(self) -> None:
         if self._direct:
@@ -257,32 +281,20 @@ class Sink:
             self._spooling.set()
             self._complain("spooling", in_flight=self.outlet.outstanding, broker_up=self.outlet.broker_up)
 
-    def _announce_full(self, since: Micros) -> None:
-        """Say at once, beyond the bounds, that a gap begins: if the process is killed, its extent is never told."""
-        reason = self.backlog.failure or "the spool is full"
-        log.error("spool_full", reason=reason, bytes=self.backlog.size_bytes, effect="new records are refused")
-        self._append_status(self._gap(f"records from here on are refused: {reason}", since))
-
-    def _announce_losses(self) -> None:
-        """Once there is room again, tell what was refused."""
-        if self._is_full and self.backlog.fits(0, share=_ROOM_AGAIN):
-            self._is_full = False
-            for status in self._losses.announcements(self.now(), "the spool was full"):
-                self._append_status(status)
-            log.info("spool_has_room", announced_lost=self._lost)
-
-    def _gap(self, reason: str, since: Micros | None = None, count: int | None = None) -> FeedStatus:
+    def _gap(self, reason: str, scope: str = "sink", since: Micros | None = None) -> FeedStatus:
+        now = self.now()
+        until = now if since is not None else None
         return FeedStatus(
-            self._own,
-            None,
-            self.now(),
-            None,
-            status="gap",
-            scope="sink",
-            reason=reason,
-            from_time=since,
-            count=count,
+            self._own, None, now, None, status="gap", scope=scope, reason=reason, from_time=since, to_time=until
         )
+
+    def announce_unclean_end(self) -> None:
+        """Publish, before anything else, since when records may be missing, if the last process was not closed."""
+        marker = self.backlog.spool.marker
+        if marker.found:
+            since = marker.safe_until
+            log.warning("unclean_end", safe_until=since, effect="announced as a gap")
+            self._append_status(self._gap("the service ended without a clean close", "process", since))
 
     def _append_status(self, status: FeedStatus) -> None:
         route = self.routes[FeedStatus]
@@ -292,69 +304,143 @@ class Sink:
     # Tasks.
 
     async def run(self) -> None:
-        """Work until cancelled; raises `SinkFailed` when the producer is beyond repair."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.outlet.run)
-            nursery.start_soon(self.backlog.keep_writing)
-            nursery.start_soon(self._keep_emptying)
+        """Work until cancelled; raises `SinkFailed` for what only a person can mend."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.outlet.run)
+                nursery.start_soon(self.backlog.keep_writing)
+                nursery.start_soon(self._keep_marking)
+                nursery.start_soon(self.room.keep)
+                if isinstance(self.backlog, Journal):
+                    nursery.start_soon(self._keep_draining, self.backlog)
+                else:
+                    nursery.start_soon(self._keep_emptying, self.backlog)
+        finally:
+            if self._transactions is not None:
+                with trio.CancelScope(shield=True):
+                    await self._transactions.end()
 
     async def delivered(self) -> None:
         """Wait until everything published so far is in Kafka."""
+        if isinstance(self.backlog, Journal):
+            while self._holds_records:
+                self._emptied = trio.Event()
+                await self._emptied.wait()
+            return
         while self._holds_records:
             await self._emptied.wait()
             await self.outlet.settled()
-            if self.outlet.failures:
+            if self.outlet.failures or self.outlet.broken is not None:
                 self._spool_from_now()
 
     @property
     def _holds_records(self) -> bool:
-        on_their_way = self.outlet.outstanding or self.outlet.failures or self._delivery.pending
-        return bool(on_their_way) or not self.backlog.is_empty
+        if self._transactions is None and (self.outlet.outstanding or self.outlet.failures):
+            return True
+        return bool(self._delivery.pending) or not self.backlog.is_empty
 
-    async def _keep_emptying(self) -> None:
+    async def _keep_emptying(self, backlog: Backlog) -> None:
         await self.ready.wait()
         while True:
             await self._spooling.wait()
             await self._delivery.deliver()  # what librdkafka still has, or gave back, is older than the spool
             while not self._direct:
-                chunk = await self.backlog.take(_CHUNK_RECORDS)
+                chunk = await backlog.take(_CHUNK_RECORDS)
                 if chunk is not None:
                     self._take(chunk)
                     await self._delivery.deliver()
-                    await self.backlog.acknowledge()
-                    self._announce_losses()
-                elif self.backlog.memory_count <= HELD_RECORDS:
-                    self._go_direct()
+                    await backlog.acknowledge()
+                    self.room.eased()
+                elif backlog.memory_count <= HELD_RECORDS:
+                    self._go_direct(backlog)
                 else:
-                    await self.backlog.flush()
+                    await backlog.flush()
+
+    async def _keep_draining(self, journal: Journal) -> None:
+        await self.ready.wait()
+        limit, pause = _CHUNK_RECORDS, 0.0
+        if self._transactions is not None:
+            limit, pause = self.settings.commit_records, self.settings.commit_interval
+            mark = await self._transactions.start()
+            if mark is not None:
+                await journal.resume_after(mark.position, mark.skip)
+        next_at = trio.current_time()
+        while True:
+            await trio.sleep_until(next_at)
+            chunk = await journal.take(limit)
+            next_at = trio.current_time() + pause
+            self._take(chunk)
+            self._lost += journal.write_off()
+            if self._transactions is not None:
+                await self._transactions.deliver(chunk)
+            else:
+                await self._delivery.deliver()
+            self._oldest = None
+            await journal.acknowledge()
+            self.room.eased()
+            if not self._holds_records:
+                self._emptied.set()
+            if len(chunk.records) == limit:
+                next_at = trio.current_time()
+
+    async def _keep_marking(self) -> None:
+        """Keep the mark for an unclean end up to date."""
+        marker = self.backlog.spool.marker
+        while True:
+            safe_until = self._look_what_is_safe()
+            if safe_until:
+                self._safe_until = max(self._safe_until, safe_until)
+            try:
+                await trio.to_thread.run_sync(marker.write, self._safe_until or self.now())
+            except OSError as error:
+                self._complain("mark_not_written", reason=str(error))
+            await trio.sleep(_MARK_S)
+
+    def _look_what_is_safe(self) -> Micros:
+        if isinstance(self.backlog, Journal):
+            self.backlog.look_at_clock()
+            return self.backlog.safe_until
+        now = self.now()
+        on_their_way = self.outlet.turn_over(now)
+        if self.outlet.failures or self._delivery.pending or self.outlet.broken is not None:
+            return Micros(0)
+        return min(moment for moment in (on_their_way, self.backlog.unsafe_since, now) if moment is not None)
+
+    def _in_order(self, records: Iterable[Record]) -> list[Record]:
+        return as_published(records, self._received)
+
+    def _received(self, record: Record) -> int:
+        return receive_time(record.value, nullable=self._delivery.nullable_times.get(record.topic, False))
 
     def _take(self, chunk: Chunk) -> None:
         self._delivery.pending.extend(chunk.records)
+        self._oldest = chunk.records[0] if chunk.records else None
         if chunk.recovered:
             self._recovered += len(chunk.records)
         for start, end in chunk.damages:
             log.error("spool_damaged", segment=chunk.segment, from_byte=start, to_byte=end)
             self._append_status(self._gap(f"bytes {start} to {end} of spool segment {chunk.segment} are unreadable"))
 
-    def _go_direct(self) -> None:
+    def _go_direct(self, backlog: Backlog) -> None:
         """The disk has nothing more: send what is in memory, and from now on everything, without a pause between."""
-        self._lost += self.backlog.write_off()
-        waiting = deque(self.backlog.take_memory())
-        self._announce_losses()  # now that there is room for it
-        waiting.extend(self.backlog.take_memory())
+        self._lost += backlog.write_off()
+        self._oldest = None
+        waiting = deque(backlog.take_memory())
+        self.room.eased()  # now that there is room for it
+        waiting.extend(backlog.take_memory())
         while waiting:
             try:
                 self.outlet.send(waiting[0])
             except BufferError:
                 for record in waiting:
-                    self.backlog.append(record)
+                    backlog.append(record)
                 return
             waiting.popleft()
         self._direct = True
         self._spooling = trio.Event()
         self._emptied.set()
         log.info("spool_empty", acknowledged=self.outlet.acknowledged)
-        if self.outlet.failures:
+        if self.outlet.failures or self.outlet.broken is not None:
             self._spool_from_now()
 
     def _complain(self, event: str, **fields: object) -> None:
@@ -371,20 +457,17 @@ class Sink:
         Raises `SinkFailed` when the spool cannot take it: then it is lost.
         """
         self._closed, self._direct = True, False
-        failures = self.outlet.give_up()
-        nullable = {route.topic: route.nullable_time for route in self.routes.values()}
+        given_back = self.outlet.give_up()
+        failures = [] if self._transactions is not None else given_back  # what is not committed is in `pending`
         older = [failure.record for failure in failures if failure.code != KafkaError._PURGE_QUEUE]
-        older += as_published(
-            (failure.record for failure in failures if failure.code == KafkaError._PURGE_QUEUE),
-            lambda record: receive_time(record.value, nullable=nullable.get(record.topic, False)),
-        )
+        older += self._in_order(failure.record for failure in failures if failure.code == KafkaError._PURGE_QUEUE)
         older += self._delivery.pending
-        for status in self._losses.announcements(self.now(), "the spool was full"):
-            self._append_status(status)
+        self.room.settle()
         waiting = self.backlog.memory_count
         self._delivery.pending.clear()
         try:
             self.backlog.close(older)
+            self.backlog.spool.marker.remove()
         except OSError as error:
             self._lost += len(older) + waiting
             raise SinkFailed(

@@ -1,34 +1,53 @@
 """The spool: records that the broker has not taken yet, in order, in segment files that outlive the process.
 
-All methods block and belong to worker threads, one at a time. Segments are numbered; their order is the records'
-order. A segment is deleted when all its records are acknowledged, never changed before; what was acknowledged of
-the segment being read is kept in a small file beside it, so that little is repeated after a crash.
+Segments are numbered; their order is the records' order. A segment is deleted when all its records are acknowledged,
+never changed before; what was acknowledged of the segment being read is kept in a small file beside it, so that little
+is repeated after a crash.
+
+All methods block and belong to worker threads, one at a time, with one exception: a journal calls `append` on the event
+loop whatever else is under way. That touches only the last segment's size and the end of the list of segments, and
+nothing else does while a journal runs.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import attrs
 import structlog
 
 from pipeline.model.errors import ConfigError
+from pipeline.sink.folders import sync_folder
+from pipeline.sink.marker import Marker, open_marker
 from pipeline.sink.records import Damage, Record, pack, parse
 from pipeline.sink.settings import SpoolSettings
 
 log = structlog.get_logger()
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _SUFFIX = ".spool"
 _FIRST = 1_000_000_000
 """Numbers below it are for records that turn out to be older than everything in the spool."""
 _BLOCK_BYTES = 4 * 1024**2
 _SCAN_RECORDS = 10_000
+_LEAP = 1_000
+"""Numbers left out after an unclean end: a segment that a power cut took may be known elsewhere by its number."""
+
+
+class Position(NamedTuple):
+    """A place in the log, between two records."""
+
+    segment: int
+    offset: int
 
 
 @attrs.define(eq=False)
@@ -52,6 +71,20 @@ class Chunk:
     segment: str
     recovered: bool
     """Written by an earlier process."""
+    start: Position
+    end: Position
+    """Where the next chunk starts."""
+
+
+@attrs.frozen
+class GivenUp:
+    """A whole segment that is to make room for newer records."""
+
+    number: int
+    records: list[Record]
+    """What nobody has read of it."""
+    damages: list[Damage]
+    recovered: bool
 
 
 @attrs.define(eq=False)
@@ -62,6 +95,13 @@ class Spool:
     _folder: Path
     _lock: IO[str]
     _segments: list[_Segment]
+    marker: Marker
+    identity: str = ""
+    """Names this log to whoever remembers positions in it; empty if nobody does."""
+    _next: int = _FIRST + 1
+    """The number of the next segment."""
+    _rolled: list[IO[bytes]] = attrs.field(factory=list, init=False)
+    """Segments that `append` has filled, until `unsynced` hands them out."""
     _active: IO[bytes] | None = attrs.field(default=None, init=False)
     """Of the last segment, when this process writes it."""
 
@@ -81,8 +121,8 @@ class Spool:
             self._active.close()
             self._active = None
         if self._active is None:
-            last = self._segments[-1].number if self._segments else _FIRST
-            self._active = self._create(last + 1, len(self._segments))
+            self._active = self._create(self._next_number(), len(self._segments))
+            sync_folder(self._folder)
         try:
             self._append(self._active, self._segments[-1], records)
         except OSError:
@@ -91,6 +131,52 @@ class Spool:
                 self._active = None
             raise
 
+    def append(self, record: Record) -> Position:
+        """Append one record, into the page cache; returns its end. Raises `OSError`, and has written nothing then.
+
+        It survives the process when this returns, and a power cut when `unsynced` is synced.
+        """
+        if self._active is not None and self._segments[-1].size >= self.settings.segment_bytes:
+            self._rolled.append(self._active)
+            self._active = None
+        if self._active is None:
+            self._active = self._create(self._next_number(), len(self._segments))
+        segment, data = self._segments[-1], pack((record,))
+        written = 0
+        try:
+            written = self._active.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._cut(self._active, segment)
+            if self._active.tell() != segment.size:
+                self._active.close()
+                self._active = None
+            raise
+        segment.size += written
+        return Position(segment.number, segment.size)
+
+    def unsynced(self) -> list[int]:
+        """Descriptors of what `append` may have left in the page cache; `sync` closes them. Quick."""
+        found = [os.dup(file.fileno()) for file in self._rolled]
+        for file in self._rolled:
+            file.close()
+        self._rolled = []
+        if self._active is not None:
+            found.append(os.dup(self._active.fileno()))
+        return found
+
+    def sync(self, descriptors: Sequence[int]) -> None:
+        """Wait until these files and their names are on disk. Raises `OSError`."""
+        try:
+            if self.settings.sync:
+                for descriptor in descriptors:
+                    os.fdatasync(descriptor)
+                sync_folder(self._folder)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
     def read(self, limit: int) -> Chunk | None:
         """The next records; None when all were read. Raises `OSError`."""
         for segment in self._segments:
@@ -98,18 +184,97 @@ class Spool:
                 return self._read(segment, limit)
         return None
 
-    def acknowledge(self) -> None:
-        """Everything that `read` has returned is in Kafka: forget it. Raises `OSError`."""
-        for segment in list(self._segments):
+    def reading_at(self) -> Position:
+        """Where `read` goes on. Quick."""
+        for segment in self._segments:
             if segment.at < segment.size:
+                return Position(segment.number, segment.at)
+        return Position(segment.number, segment.size) if self._segments else Position(0, 0)
+
+    def passed(self, position: Position) -> None:
+        """Go on reading behind this place: what is in front of it the caller has in memory. Quick."""
+        for segment in self._segments:
+            if segment.number < position.segment:
+                segment.at = segment.size
+            elif segment.number == position.segment:
+                segment.at = max(segment.at, position.offset)
+                break
+
+    def resume_after(self, position: Position) -> None:
+        """Take what an earlier process wrote in front of this place for acknowledged. Quick."""
+        for segment in self._segments:
+            if segment.recovered and segment.number <= position.segment:
+                end = segment.size if segment.number < position.segment else min(position.offset, segment.size)
+                segment.at = segment.done = max(segment.at, end)
+
+    def acknowledge(self, *, keep_active: bool = False) -> None:
+        """Everything that `read` has returned is in Kafka: forget it. Raises `OSError`.
+
+        `keep_active` leaves the segment that is being written alone.
+        """
+        for segment in list(self._segments):
+            is_active = segment is self._segments[-1] and self._active is not None
+            if segment.at < segment.size or (is_active and keep_active):
                 segment.done = segment.at
                 break
-            if segment is self._segments[-1] and self._active is not None:
+            if is_active and self._active is not None:
                 self._active.close()
                 self._active = None
             self._segments.remove(segment)
             segment.path.unlink()
         self._save_progress()
+
+    def oldest_idle(self) -> int | None:
+        """The first segment that can be given up: nobody reads or writes it. Quick."""
+        for segment in self._segments if self._active is None else self._segments[:-1]:
+            if segment.at == segment.done and segment.at < segment.size:
+                return segment.number
+        return None
+
+    def roll(self) -> None:
+        """Write to another segment from now on. Quick."""
+        if self._active is not None:
+            self._rolled.append(self._active)
+            self._active = None
+
+    def look_into(self, number: int) -> GivenUp:
+        """What would be given up with this segment. Raises `OSError`."""
+        segment = next(segment for segment in self._segments if segment.number == number)
+        records, damages, at = list[Record](), list[Damage](), segment.at
+        with segment.path.open("rb") as file:
+            while at < segment.size:
+                some, broken, at = _parse_from(file, at, segment.size, _SCAN_RECORDS)
+                records += some
+                damages += broken
+        return GivenUp(number, records, damages, segment.recovered)
+
+    def give_up(self, number: int) -> None:
+        """Delete this segment. Raises `OSError`."""
+        segment = next(segment for segment in self._segments if segment.number == number)
+        self._segments.remove(segment)
+        segment.path.unlink()
+
+    def leave(self, newer: Sequence[Record]) -> None:
+        """Keep all that is not acknowledged, read or not, and `newer` behind it. Raises `OSError`.
+
+        An empty last segment stays, so that no number is used twice.
+        """
+        try:
+            self.sync(self.unsynced())
+            if newer:
+                self.write(newer)
+            for segment in list(self._segments):
+                if segment.done < segment.size:
+                    continue
+                if segment is self._segments[-1]:
+                    os.truncate(segment.path, 0)
+                    segment.size = segment.at = segment.done = 0
+                else:
+                    self._segments.remove(segment)
+                    segment.path.unlink()
+            self._save_progress()
+        finally:
+            self.abandon()
 
     def close(self, older: Sequence[Record] = (), newer: Sequence[Record] = ()) -> None:
         """Keep what is not acknowledged: `older` goes in front of the rest, `newer` behind it. Raises `OSError`.
@@ -117,12 +282,14 @@ class Spool:
         The caller hands back in `older` whatever `read` returned since the last `acknowledge` and Kafka did not take.
         """
         try:
+            self.sync(self.unsynced())
             if newer:
                 self.write(newer)
             returned = [segment for segment in self._segments if segment.at]
             if older:
                 first = self._segments[0].number if self._segments else _FIRST
                 with self._create(first - 1, 0) as file:
+                    sync_folder(self._folder)
                     self._append(file, self._segments[0], older)
             for segment in returned:
                 segment.done = segment.at
@@ -135,16 +302,24 @@ class Spool:
 
     def abandon(self) -> None:
         """Close the files as they are, without a word about what was read."""
+        for file in self._rolled:
+            file.close()
+        self._rolled = []
         if self._active is not None:
             self._active.close()
             self._active = None
+        self.marker.abandon()
         self._lock.close()
+
+    def _next_number(self) -> int:
+        if self._segments:
+            self._next = max(self._next, self._segments[-1].number + 1)
+        return self._next
 
     def _create(self, number: int, position: int) -> IO[bytes]:
         path = self._folder / f"{number:012d}{_SUFFIX}"
         file = path.open("xb", buffering=0)
         self._segments.insert(position, _Segment(number, path, 0))
-        _sync_folder(self._folder)
         return file
 
     def _append(self, file: IO[bytes], segment: _Segment, records: Sequence[Record]) -> None:
@@ -156,16 +331,29 @@ class Spool:
             if self.settings.sync:
                 os.fdatasync(file.fileno())
         except OSError:
-            with suppress(OSError):  # what went in would be repeated by a retry
-                file.truncate(segment.size)
-                file.seek(segment.size)
+            self._cut(file, segment)
             raise
         segment.size += len(data)
 
+    @staticmethod
+    def _cut(file: IO[bytes], segment: _Segment) -> None:
+        with suppress(OSError):  # what went in would be repeated by a retry
+            file.truncate(segment.size)
+            file.seek(segment.size)
+
     def _read(self, segment: _Segment, limit: int) -> Chunk:
+        start = segment.at
         with segment.path.open("rb") as file:
-            records, damages, segment.at = _parse_from(file, segment.at, segment.size, limit)
-        return Chunk(records, damages, segment.path.name, segment.recovered)
+            records, damages, end = _parse_from(file, start, segment.size, limit)
+        segment.at = end
+        return Chunk(
+            records,
+            damages,
+            segment.path.name,
+            segment.recovered,
+            Position(segment.number, start),
+            Position(segment.number, end),
+        )
 
     def _save_progress(self) -> None:
         done = {str(segment.number): segment.done for segment in self._segments if segment.done}
@@ -178,10 +366,11 @@ class Spool:
             progress.unlink(missing_ok=True)
 
 
-def open_spool(settings: SpoolSettings) -> Spool:
+def open_spool(settings: SpoolSettings, *, identified: bool = False) -> Spool:
     """Open the folder, creating it, and cut off a torn end that a crash left.
 
-    Raises `ConfigError` when it cannot be used: no permission, no space, or another process works in it.
+    `identified` says that positions in the log are remembered elsewhere, so that they must not come to mean anything
+    else. Raises `ConfigError` when it cannot be used: no permission, no space, or another process works in it.
     """
     folder = Path(settings.directory)
     try:
@@ -197,9 +386,36 @@ def open_spool(settings: SpoolSettings) -> Spool:
         if segments:
             _mend_end(segments[-1])
         _probe(folder)
+        marker = open_marker(folder)
+        identity = _identify(folder, known=bool(segments)) if identified else _forget_identity(folder)
     except OSError as error:
         raise ConfigError([f"kafka.spool.directory: {folder} cannot be used: {error.strerror or error}"]) from None
-    return Spool(settings, folder, lock, segments)
+    following = segments[-1].number + 1 if segments else _FIRST + 1
+    return Spool(settings, folder, lock, segments, marker, identity, following + (_LEAP if marker.found else 0))
+
+
+def _identify(folder: Path, *, known: bool) -> str:
+    """The log's name; a log without segments starts its numbers anew, and needs a new one."""
+    path = folder / "identity"
+    if known:
+        with suppress(FileNotFoundError):
+            if identity := path.read_text(encoding="ascii").strip():
+                return identity
+    identity = uuid.uuid4().hex
+    fresh = folder / "identity.new"
+    with fresh.open("w", encoding="ascii") as file:
+        file.write(identity)
+        file.flush()
+        os.fdatasync(file.fileno())
+    fresh.replace(path)
+    sync_folder(folder)
+    return identity
+
+
+def _forget_identity(folder: Path) -> str:
+    """Whoever writes this log now does not keep to its numbers."""
+    (folder / "identity").unlink(missing_ok=True)
+    return ""
 
 
 def _found(folder: Path) -> list[Path]:
@@ -250,11 +466,3 @@ def _probe(folder: Path) -> None:
     probe = folder / "probe"
     probe.write_bytes(b"writable")
     probe.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -61,6 +61,21 @@ def read_statistics(text: str) -> KafkaGauges:
 
 
 @attrs.frozen
+class JournalStats:
+    """How far Kafka is behind the journal."""
+
+    waiting: int
+    """Records of this process that are not delivered yet."""
+    lag: float
+    """Seconds since the oldest record was received that is being delivered; 0 if none is."""
+    commits: int = 0
+    """Transactions."""
+    aborts: int = 0
+    fenced: bool = False
+    """Whether another instance took over the shard."""
+
+
+@attrs.frozen
 class SinkStats:
     """What became of the records, at one moment.
 
@@ -94,6 +109,18 @@ class SinkStats:
     """`published` by kind of event."""
     latency: Latency
     kafka: KafkaGauges
+    dropped: int = 0
+    """Of the lost records, those that were given up for newer ones."""
+    is_full: bool = False
+    """Whether the spool is full and records are being lost."""
+    reading_stopped_at: int | None = None
+    """Since when the feeds are asked not to read, in microseconds; None if they may."""
+    renewals: int = 0
+    """How often a broken producer was replaced."""
+    safe_until: int = 0
+    """Everything received before is acknowledged or on disk, microseconds; 0 while that is not known."""
+    journal: JournalStats | None = None
+    """None without a journal."""
 
     @property
     def balanced(self) -> bool:

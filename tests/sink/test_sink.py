@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
 from pipeline.model.errors import ConfigError
-from pipeline.model.events import Micros
+from pipeline.model.events import DeadLetter, Micros
 from pipeline.model.secret import Secret
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.opening import open_sink
@@ -132,7 +132,9 @@ async def test_a_record_too_large_becomes_a_reference(settings: KafkaSettings) -
     async with open_sink(settings) as sink:
         value = sink.routes[type(big)].encode(big)
         sink.publish(big)
-        sink.dead_letter(origin(), b"y" * 6_000, "not JSON", "parse", Micros(1_700_000_000_000_000))
+        received, payload = Micros(1_700_000_000_000_000), b"y" * 6_000
+        digest = sha256(payload).hexdigest()
+        sink.publish(DeadLetter(origin(), None, received, None, "parse", "not JSON", payload, len(payload), digest))
     reference, wire = arrived(settings, "dead_letter")
     assert reference.fields["payload"] == b""
     assert reference.fields["payload_size"] == len(value)

@@ -60,7 +60,7 @@ def test_losses_are_told_once_per_kind_and_instrument() -> None:
         losses.add("trade", origin(), Micros(moment))
     losses.add("ticker", origin(), Micros(4))
     trades, tickers = losses.announcements(Micros(10), "the spool was full")
-    assert (trades.count, trades.from_time, trades.to_time) == (3, 5, 9)
-    assert trades.reason == "3 trade records refused: the spool was full"
+    assert (trades.count, trades.from_time, trades.to_time) == (3, 3, 9)
+    assert trades.reason == "3 trade records lost: the spool was full"
     assert tickers.count == 1
     assert losses.announcements(Micros(11), "") == []
