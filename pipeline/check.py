@@ -29,7 +29,7 @@ from pipeline.model.errors import BadMessage, PipelineError
 from pipeline.model.events import BASE, Instrument, Micros, Origin
 from pipeline.session import websocket
 from pipeline.session.clock import system_clock
-from pipeline.sink.routes import subject_of
+from pipeline.sink.routes import subjects_of
 from pipeline.sink.topics import plan_topics, prepare_topics
 
 _SHOWN = 6
@@ -113,7 +113,7 @@ def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, 
 
 def _kafka(config: Config) -> dict[str, Any]:
     kafka, schemas = config.kafka, Schemas.load(config.kafka.decimals)
-    registry = kafka.schema_registry
+    registry, subjects = kafka.schema_registry, subjects_of(kafka, schemas)
     return {
         "bootstrap_servers": list(kafka.bootstrap_servers),
         "decimals": kafka.decimals,
@@ -123,7 +123,7 @@ def _kafka(config: Config) -> dict[str, Any]:
                 "topic": plan.name,
                 "event": plan.kind,
                 "schema": schemas.schema(plan.kind)["namespace"] + "." + schemas.schema(plan.kind)["name"],
-                "subject": subject_of(plan.name) if registry else None,
+                "subject": subjects.get(plan.kind),
                 "partitions": plan.partitions,
                 "replication_factor": plan.replication_factor,
                 "config": dict(plan.config),

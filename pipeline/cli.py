@@ -142,6 +142,33 @@ def _tail(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def _schemas(parser: argparse.ArgumentParser) -> Run:
+    from pipeline import schemas_command
+
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="say what is registered, what would be, and whether it is compatible")
+    register = actions.add_parser("register", help="register what is missing, also where the service may only look")
+    show = actions.add_parser("show", help="print a schema as registries and readers get it")
+    for each in (check, register):
+        _add_config(each)
+        each.add_argument("--json", action="store_true", help="print JSON")
+    schemas_command.add_show_arguments(show)
+
+    def run(arguments: argparse.Namespace) -> int:
+        if arguments.action == "show":
+            return schemas_command.show(arguments.kind, arguments.decimals)
+        config = _load(arguments.config)
+        from functools import partial
+
+        import trio
+
+        return trio.run(
+            partial(schemas_command.run, config.kafka, arguments.action, as_json=arguments.json),
+        )
+
+    return run
+
+
 def _simulate(parser: argparse.ArgumentParser) -> Run:
     from pipeline.sim import command
 
@@ -181,6 +208,7 @@ COMMANDS = {
     "demo": Command("Watch simulated exchanges go through the connector into an in-process Kafka.", _demo),
     "check": Command("Print what a configuration amounts to, or everything that is wrong with it.", _check),
     "normalize": Command("Turn recorded wire messages into events.", _normalize),
+    "schemas": Command("Check or register the schemas of events, or print one.", _schemas),
     "tail": Command("Print events as they arrive in Kafka.", _tail),
     "simulate": Command("Serve a simulated exchange on this machine.", _simulate),
     "bench": Command("Measure what a message costs, beside other ways into Kafka.", _bench),

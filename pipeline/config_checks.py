@@ -247,6 +247,14 @@ def _registry(settings: RegistrySettings, _: Where) -> Problems:
         )
     if settings.bearer_token is not None and settings.password is not None:
         yield "bearer_token", "contradicts username and password; give one of them"
+    for field in ("key_file", "key_password"):
+        if getattr(settings, field) is not None and settings.certificate_file is None:
+            yield field, "belongs to a certificate_file, and there is none"
+    tls = [field for field in ("ca_file", "certificate_file") if getattr(settings, field) is not None]
+    if tls and urlsplit(settings.url).scheme == "http":
+        yield tls[0], "is for https, and url begins with http"
+    if settings.compatibility is not None and not settings.register:
+        yield "compatibility", "is set where schemas are registered, and register is off"
 
 
 def _spool(settings: SpoolSettings, _: Where) -> Problems:

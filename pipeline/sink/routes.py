@@ -36,14 +36,16 @@ async def compile_routes(settings: KafkaSettings, schemas: Schemas | None = None
     Raises `SinkFailed` or `Refused` as `register_schemas` does.
     """
     schemas = schemas or Schemas.load(settings.decimals)
-    topics = {kind: topic_name(settings, kind) for kind in schemas.codecs}
     headers: dict[str, bytes] = {}
     if settings.schema_registry is not None:
-        subjects = {subject_of(topics[kind]): codec.text for kind, codec in schemas.codecs.items()}
-        ids = await register_schemas(settings.schema_registry, subjects)
-        headers = {kind: confluent_header(ids[subject_of(topic)]) for kind, topic in topics.items()}
+        subjects = subjects_of(settings, schemas)
+        wanted = {subject: schemas[kind].text for kind, subject in subjects.items()}
+        ids = await register_schemas(settings.schema_registry, wanted)
+        headers = {kind: confluent_header(ids[subject]) for kind, subject in subjects.items()}
     return {
-        codec.event_class: Route(kind, topics[kind], codec.encoder(headers.get(kind)), _nullable_time(codec.schema))
+        codec.event_class: Route(
+            kind, topic_name(settings, kind), codec.encoder(headers.get(kind)), _nullable_time(codec.schema)
+        )
         for kind, codec in schemas.codecs.items()
     }
 
@@ -52,6 +54,13 @@ def _nullable_time(schema: Schema) -> bool:
     return any(field["name"] == "exchange_time" and isinstance(field["type"], list) for field in schema["fields"])
 
 
-def subject_of(topic: str) -> str:
-    """The registry's subject for the values of a topic."""
-    return f"{topic}-value"
+def subjects_of(settings: KafkaSettings, schemas: Schemas) -> dict[str, str]:
+    """The registry's subject of each kind's schema; empty without a registry."""
+    if settings.schema_registry is None:
+        return {}
+    named = {"topic": "{topic}-value", "record": "{record}", "topic_record": "{topic}-{record}"}
+    pattern = named[settings.schema_registry.subjects]
+    return {
+        kind: pattern.format(topic=topic_name(settings, kind), record=f"{schema['namespace']}.{schema['name']}")
+        for kind, schema in ((kind, codec.schema) for kind, codec in schemas.codecs.items())
+    }

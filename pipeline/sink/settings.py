@@ -12,6 +12,10 @@ from pipeline.model.secret import Secret
 WATERMARK = "watermark"
 """The kind of the records that say how far a shard's journal is in Kafka; no event."""
 
+Compatibility = Literal[
+    "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE", "NONE"
+]
+
 Property = str | int | float | bool | Secret
 
 
@@ -22,10 +26,19 @@ class RegistrySettings:
     url: str
     register: bool = True
     """Register the schemas at start; otherwise they must be there already."""
+    subjects: Literal["topic", "record", "topic_record"] = "topic"
+    """Names of the subjects: `<topic>-value`, the record's full name, or `<topic>-<full name>`."""
+    compatibility: Compatibility | None = None
+    """The level that new subjects get; None leaves them to the registry. Subjects that exist keep theirs."""
     username: str | None = None
     password: Secret | None = None
     bearer_token: Secret | None = None
     ca_file: str | None = None
+    certificate_file: str | None = None
+    """The client certificate (PEM), where the registry asks for one."""
+    key_file: str | None = None
+    """Its key, where it is not in the same file."""
+    key_password: Secret | None = None
     timeout: float = 10.0
     """Seconds per request."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.services.broker import KafkaBroker
+from tests.services.cluster import KafkaCluster
 from tests.services.process import ServiceFailed
 from tests.services.registry import SchemaRegistry
 
-__all__ = ["KafkaBroker", "SchemaRegistry", "ServiceFailed"]
+__all__ = ["KafkaBroker", "KafkaCluster", "SchemaRegistry", "ServiceFailed"]

@@ -19,7 +19,6 @@ _PROBE_TOPIC = "readiness-probe"
 
 _CONFIG = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
@@ -62,20 +61,32 @@ class KafkaBroker(Service):
     Topics are not created by themselves. The properties in `config` may be changed between two starts.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: Mapping[str, str] | None = None, *, node: int = 1, heap_mb: int = 384
+    ) -> None:
         super().__init__("kafka", folder)
         self.config = dict(config or {})
+        self.node = node
+        self.heap_mb = heap_mb
         self.bootstrap = f"127.0.0.1:{reserve_port()}"
-        self._controller = f"127.0.0.1:{reserve_port()}"
+        self.controller = f"127.0.0.1:{reserve_port()}"
+        self.voters = {node: self.controller}
         self._jars = kafka_jars()
+
+    @property
+    def listeners(self) -> Mapping[str, str]:
+        """Names and addresses of what clients connect to."""
+        return {"PLAINTEXT": self.bootstrap}
 
     def _prepare(self) -> None:
         data = self.folder / "data"
+        listeners = [f"{name}://{address}" for name, address in self.listeners.items()]
         properties = {
             **_CONFIG,
-            "controller.quorum.voters": f"1@{self._controller}",
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{self._controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "node.id": str(self.node),
+            "controller.quorum.voters": ",".join(f"{node}@{address}" for node, address in self.voters.items()),
+            "listeners": ",".join((*listeners, f"CONTROLLER://{self.controller}")),
+            "advertised.listeners": ",".join(listeners),
             "log.dirs": str(data),
             **self.config,
         }
@@ -89,7 +100,7 @@ class KafkaBroker(Service):
             run_java(*storage_tool, "format", "-t", _CLUSTER_ID, "-c", str(self._properties))
 
     def _command(self) -> Sequence[str]:
-        return java("-Xmx384m", f"@{self._java_arguments}", "kafka.Kafka", str(self._properties))
+        return java(f"-Xmx{self.heap_mb}m", f"@{self._java_arguments}", "kafka.Kafka", str(self._properties))
 
     def _logs(self) -> Sequence[Path]:
         return (self._output, self._log)
