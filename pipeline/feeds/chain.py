@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
@@ -11,10 +12,13 @@ from pipeline.book.tracker import BookOptions, BookTracker
 from pipeline.exchanges.venue import Catalogue, Normalizer, Venue
 from pipeline.feeds.handover import BookKey, Holding, Recording, Sifting, book_key
 from pipeline.model.errors import BadMessage
-from pipeline.model.events import BookUpdate, Event, FeedStatus, Micros, Trade
+from pipeline.model.events import BookUpdate, DeadLetter, Event, FeedStatus, Micros, Origin, Trade
 
 MAX_AWAITED = 20_000
 """Updates kept for a book that is being read over REST; beyond it they are dropped, and the book starts later."""
+
+BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What code that reads a message raises when it is wrong about it."""
 
 Publish = Callable[[Event], bool]
 """Takes an event without waiting; False if it could not be encoded and went to the dead letters."""
@@ -49,11 +53,27 @@ class Chain:
     """Sequence numbers of snapshots that were read over REST, until the stream has gone beyond them."""
     _overlap: Recording | Holding | Sifting | None = attrs.field(default=None, init=False)
     """What becomes of events while this connection and another one bring the same."""
+    _has_successor: bool = attrs.field(default=False, init=False)
+    """Whether this connection's end was announced."""
 
     def __attrs_post_init__(self) -> None:
         self.normalizer = self.venue.normalizer(
             self.stream, self.connection, self.catalogue, self.resume, account=self.account
         )
+
+    def take(self, raw: bytes, receive_time: Micros) -> Exception | None:
+        """As `message`; what cannot be read is published whole, as a dead letter, and why is returned."""
+        try:
+            self.message(raw, receive_time)
+        except BadMessage as error:
+            self.side_event(self._dead_letter(raw, receive_time, str(error)))
+            return error
+        except BUGS as error:
+            # Reconnecting would not help: the next message of this form would end the new connection too.
+            reason = f"unexpected {type(error).__name__}: {error}"
+            self.side_event(self._dead_letter(raw, receive_time, reason))
+            return error
+        return None
 
     def message(self, raw: bytes, receive_time: Micros) -> None:
         """Publish what one message says; control messages say nothing.
@@ -84,9 +104,12 @@ class Chain:
         return len(self._overlap.events) if isinstance(self._overlap, Holding) else 0
 
     def record(self) -> None:
-        """A successor is being prepared: remember what is published."""
+        """A successor is being prepared: remember what is published, as soon as anything is."""
+        self._has_successor = True
+        if isinstance(self._overlap, Holding):
+            return  # until `take_over`: a replacement's own end may be announced before its turn has come
         latest = (event for stream in self.normalizer.streams.values() for event in stream.latest)
-        self._overlap = Recording.since(latest)
+        self._overlap = Recording.since(latest, self._overlap if isinstance(self._overlap, Sifting) else None)
 
     def is_ahead_of(self, successor: Chain) -> bool:
         """Whether every book has been published here as far as the successor's copy of it begins."""
@@ -107,10 +130,15 @@ class Chain:
         for event in self._overlap(held):
             with suppress(BadMessage):  # announced by `_book`, which asks for a new snapshot
                 self.emit([event])
+        if self._has_successor:
+            self.record()
 
     def forget(self) -> None:
         """The overlap is over: nothing is compared any more."""
-        self._overlap = None
+        if isinstance(self._overlap, Recording):
+            self._overlap.sifting = None
+        else:
+            self._overlap = None
 
     def side_event(self, event: Event) -> None:
         """Publish what the feed itself has to say about the stream, in its place."""
@@ -130,12 +158,14 @@ class Chain:
     def _books_in_order(self) -> dict[BookKey, BookUpdate]:
         return {key: tracker.last for key, tracker in self.trackers.items() if tracker.last is not None}
 
-    def due(self, now: Micros) -> None:
-        """Publish the periodic snapshots and book tops whose time has come."""
+    def due(self, now: Micros) -> bool:
+        """Publish the periodic snapshots and book tops whose time has come; False if there were none."""
+        before = self.events
         for tracker in self.trackers.values():
             for event in tracker.due(now):
                 self.events += 1
                 self.publish(event)
+        return self.events > before
 
     def invalidate(self, key: BookKey, receive_time: Micros, reason: str) -> None:
         """Announce that a book has lost its way and hold its updates back until a new snapshot."""
@@ -187,6 +217,11 @@ class Chain:
     def books(self) -> Iterator[tuple[BookKey, BookTracker]]:
         """Every book this connection has seen."""
         return iter(self.trackers.items())
+
+    def _dead_letter(self, raw: bytes, receive_time: Micros, reason: str) -> DeadLetter:
+        origin = Origin(self.venue.name, self.stream, None, None, self.account, self.connection)
+        digest = hashlib.sha256(raw).hexdigest()
+        return DeadLetter(origin, None, receive_time, None, "parse", reason, raw, len(raw), digest)
 
     def _book(self, update: BookUpdate) -> None:
         key = book_key(update)

@@ -40,13 +40,17 @@ class Recording:
     """Passes everything on and keeps its identity, for a successor."""
 
     seen: set[Identity]
+    sifting: Sifting | None
+    """For as long as the overlap with a predecessor lasts."""
 
     @classmethod
-    def since(cls, latest: Iterable[Event]) -> Recording:
+    def since(cls, latest: Iterable[Event], sifting: Sifting | None) -> Recording:
         """From now on, and what each topic brought last: venues repeat that to whoever subscribes."""
-        return cls({found for event in latest if (found := identity(event)) is not None})
+        return cls({found for event in latest if (found := identity(event)) is not None}, sifting)
 
     def __call__(self, events: list[Event]) -> list[Event]:
+        if self.sifting is not None:
+            events = self.sifting(events)
         for event in events:
             # Books are compared by their numbers.
             if event.__class__ is not BookUpdate and (found := identity(event)) is not None:
