@@ -30,7 +30,7 @@ BAD_LINES = [
     'kafka.linger: expected a number of seconds (or 500ms, 15s, 5m, 2h, 7d), got "fast"',
     "kafka.properties.sasl.password: expected {env: NAME} or {file: PATH}: secrets are not written into this file",
     'venues.bybit.chanels: unknown key; did you mean "channels"?',
-    "venues.bybit.channels[0].depth: bybit has no 7 levels in linear; it has 50, 200, 1000, rpi",
+    "venues.bybit.channels[0].depth: bybit has no 7 levels in linear; it has 50, 200, 1000, rpi, full",
 ]
 
 

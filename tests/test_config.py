@@ -335,7 +335,7 @@ FAULTS = {
     ),
     "a depth that is not offered": (
         channel("market: linear, channel: book, depth: 7"),
-        "venues.bybit.channels[0].depth: bybit has no 7 levels in linear; it has 50, 200, 1000, rpi",
+        "venues.bybit.channels[0].depth: bybit has no 7 levels in linear; it has 50, 200, 1000, rpi, full",
     ),
     "a depth of trades": (
         channel("market: linear, channel: trade, depth: 50"),
@@ -406,7 +406,7 @@ log: {format: xml}
         f"kafka.properties.ssl.ca.location: {PROPERTY}",
         "venues.binance: unknown venue; known: bybit, okx",
         'venues.bybit.chanels: unknown key; did you mean "channels"?',
-        "venues.bybit.channels[0].depth: bybit has no 7 levels in linear; it has 50, 200, 1000, rpi",
+        "venues.bybit.channels[0].depth: bybit has no 7 levels in linear; it has 50, 200, 1000, rpi, full",
         "venues.bybit.channels[1].market: is missing",
         'venues.bybit.channels[2]: expected a mapping, got "nonsense"',
         'venues.bybit.channels[3].depth: only channel "book" has a depth',

@@ -33,7 +33,9 @@ def configuration(task: Task) -> Config:
         venues={
             task.venue: VenueSettings(
                 channels=(channels,),
-                urls=UrlSettings(task.websocket, task.rest, task.ca_file if task.websocket.startswith("wss") else None),
+                urls=UrlSettings(
+                    task.websocket, task.rest, ca_file=task.ca_file if task.websocket.startswith("wss") else None
+                ),
             )
         },
         kafka=KafkaSettings(
