@@ -81,7 +81,6 @@ class AccountMemory:
     """Positions that were told as a whole since the start of the process."""
     _traded: dict[tuple[str, str], Fill] = attrs.field(factory=dict, init=False)
     """By market and instrument, a fill of the first reading."""
-    _judged: set[tuple[str, str, str]] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._fills = FillMemory(self.settings)
@@ -194,10 +193,8 @@ class AccountMemory:
         for scope in self._whole:
             for (market, instrument), fill in self._traded.items():
                 place = (scope.channel, market, instrument)
-                if scope.market not in (None, market) or place in self._judged:
-                    continue
-                self._judged.add(place)
-                if place not in told:
+                if scope.market in (None, market) and place not in told:
+                    told.add(place)
                     head = (attrs.evolve(fill.origin, connection=connection), fill.exchange_time, now, None)
                     flat = Position(*head, scope.channel, True, "flat", ZERO, fill.size_unit)
                     found += self._read(flat, self._touches)
@@ -214,7 +211,6 @@ class AccountMemory:
         closed: list[Event] = []
         for key, known in list(self._covered(scope)):
             if known.touch < began and end.kind == known.event.KIND and not isinstance(known.event, Order):
-                known.is_read = False
                 closed.append(self._close(key, known, connection, end.exchange_time, end.receive_time))
         return closed
 
@@ -249,7 +245,6 @@ class AccountMemory:
         if is_over(event):
             self._end(key, known)
         else:
-            self._ended.pop(key, None)
             present = self._present[event.KIND]
             present[key] = known
             # The venue bounds what is open; this is for states whose end nothing tells, as when nothing is read.

@@ -318,6 +318,7 @@ def test_forgotten_fills_are_not_published_again() -> None:
     assert memory.fills("execution", again[2:], micros(9)) == []
     missed = [fill("5", second=2, read=True), fill("6", second=0, market="spot", read=True)]
     assert memory.fills("execution", missed, micros(9)) == missed
+    assert admit(memory, fill("1", second=1)) == [fill("1", second=1)], "its identity is not kept"
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -367,6 +368,8 @@ def test_what_is_flat_is_of_the_markets_that_are_known_and_have_positions(memory
     assert flats(memory) == []
     complete(memory, Scope("position", "inverse"))
     assert flats(memory) == ["Y"]
+    complete(memory, POSITIONS)
+    assert flats(memory) == []
 
 
 def test_what_was_traded_since_is_told_by_the_positions_themselves(memory: AccountMemory) -> None:
