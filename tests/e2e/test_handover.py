@@ -18,6 +18,7 @@ from tests.e2e import wire
 from tests.e2e.accounts import Trader, check_account, configured, simulated
 from tests.e2e.connector import QUICK, Connector, Journal, configuration, fall_quiet, running, until, urls
 from tests.e2e.consumer import EPOCH, Follower, Record, Topics, books
+from tests.e2e.delivered import check_everything
 
 DEADLINE_S = 40
 SYMBOLS = ("BTC-USDT-SWAP", "SOL-USDT-SWAP")
@@ -163,3 +164,30 @@ def identity(kind: str, record: Record) -> tuple[Any, ...]:
     """What the schema says tells a repeated record from a new one."""
     schema = json.loads((SCHEMAS / f"{kind}.avsc").read_text(encoding="utf-8"))
     return tuple(record[name] for name in schema["identity"])
+
+
+async def test_a_replacement_that_comes_too_late_is_a_gap_that_is_told(topics: Topics, tmp_path: Path) -> None:
+    """While the venue takes no connection the announced end comes: books begin anew, and nothing is there twice."""
+    journal, names = Journal(), ("okx.swap.trade.0", "okx.swap.book.0")
+    market = MarketSettings(rate=40, instruments=named("okx", SYMBOLS), levels=40)
+    channels = [{"market": "swap", "channel": ["trade", "book"], "instruments": ["*"]}]
+    with trio.fail_after(DEADLINE_S):
+        async with open_venue("okx", market=market, journal=journal) as venue:
+            settings = {"urls": urls(venue), "channels": channels, "reconnect": QUICK}
+            async with running(configuration(topics, tmp_path, {"okx": settings})) as connector:
+                await connector.live(*names)
+                await venue.wait_sent(100)
+                venue.fault("http_refuse", count=1000)
+                assert venue.fault("notice", seconds=1) == len(names)
+                await until(lambda: all(stats.reconnects for stats in connector.connections().values()))
+                venue.fault("clear")
+                await connector.live(*names)
+                await venue.wait_sent(venue.sent.count("books:*") + 50, "books:*")
+                await venue.wait_sent(venue.sent.count("trades:*") + 20, "trades:*")
+                await fall_quiet(venue, journal, connector.witness)
+                assert not any(stats.handovers for stats in connector.connections().values())
+                await connector.stop()
+    found = await check_everything(topics, connector, instruments=len(SYMBOLS))
+    assert all(sum(record["is_snapshot"] for record in records) == 2 for records in found.values())
+    lost = Counter(record["connection"] for record in await topics.read("feed_status") if record["status"] == "lost")
+    assert all(lost[f"{name}#1"] == 1 for name in names)
