@@ -234,7 +234,7 @@ class Outlet:
         """
         while not self._stopped:
             if not self._lent:
-                self.producer.poll(0)
+                self._poll(0)
             if self._fatal is not None and self.broken is None:
                 self._judge(self._fatal)
             if self.failures:
@@ -243,6 +243,12 @@ class Outlet:
                 self._awaited.set()
                 self._awaited = None
             await trio.sleep(_POLL_S)
+
+    def _poll(self, seconds: float) -> None:
+        try:
+            self.producer.poll(seconds)
+        except KafkaException as error:  # a fatal one comes so, whatever `error_cb` makes of it
+            self._on_error(error.args[0])
 
     def _judge(self, error: KafkaError) -> None:
         """A fatal error: break off, or raise `SinkFailed`. In transactions being fenced can have another cause."""
@@ -270,7 +276,7 @@ class Outlet:
             self.producer.purge(in_queue=True, in_flight=True)
         deadline = time.monotonic() + _PURGE_WITHIN_S
         while self.outstanding and time.monotonic() < deadline:
-            self.producer.poll(_POLL_S)
+            self._poll(_POLL_S)
         earlier = [failure for failure in self.failures if failure.code not in _PURGED]
         on_wire = [failure for failure in self.failures if failure.code == KafkaError._PURGE_INFLIGHT]
         in_queue = [failure for failure in self.failures if failure.code == KafkaError._PURGE_QUEUE]

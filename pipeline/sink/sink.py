@@ -316,6 +316,7 @@ class Sink:
                 else:
                     nursery.start_soon(self._keep_emptying, self.backlog)
         finally:
+            self.outlet.stop()  # whoever waits for deliveries need not any more
             if self._transactions is not None:
                 with trio.CancelScope(shield=True):
                     await self._transactions.end()
