@@ -272,3 +272,37 @@ async def states_after(venue: SimulatedVenue, connector: Connector, name: str, c
         if stats.state == "live" and (stats.generation > generation or "refused" in states):
             return list(dict.fromkeys(states))
         await trio.sleep(POLL_S)
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_orders_in_what_is_no_longer_listed_are_told(topics: Topics, name: str, tmp_path: Path) -> None:
+    """On the stream, and over REST after a reconnect."""
+    main, gone = simulated(), SYMBOLS[name][1]
+    with trio.fail_after(DEADLINE_S):
+        async with open_venue(name, market=market(name), accounts=[main]) as venue:
+            account = venue.accounts["main"]
+            listings = [each for each in account.market.listings.values() if each.symbol == gone]
+            venues = {name: settings(venue, tmp_path, main, refresh_instruments="1s")}
+            async with running(configuration(topics, tmp_path, venues)) as connector:
+                await read(connector, PRIVATE[name])
+                orders = [
+                    account.place(each.market, each.symbol, "buy", each.tick, each.lot)
+                    for each in listings
+                    for _ in range(2)
+                ]
+                await heard(connector, orders[-1])
+                reads = connector.service.intakes[name].stats.catalogue_reads
+                for each in listings:
+                    venue.delist(each.market, each.symbol)
+                await until(lambda: connector.service.intakes[name].stats.catalogue_reads >= reads + 2)
+                for order in orders[::2]:
+                    account.cancel(order)
+                venue.fault("drop", endpoint="private")
+                await read(connector, PRIVATE[name], times=2)
+                for order in orders[1::2]:
+                    account.cancel(order)
+                await heard(connector, Trader(account).mark())
+                await connector.stop()
+    await check_account(topics, account, name)
+    told = await topics.read("order")
+    assert all(record["symbol"] for record in told)
