@@ -40,11 +40,11 @@ class Recording:
     """Passes everything on and keeps its identity, for a successor."""
 
     seen: set[Identity]
-    sifting: Sifting | None
+    sifting: Sifting | None = None
     """For as long as the overlap with a predecessor lasts."""
 
     @classmethod
-    def since(cls, latest: Iterable[Event], sifting: Sifting | None) -> Recording:
+    def since(cls, latest: Iterable[Event], sifting: Sifting | None = None) -> Recording:
         """From now on, and what each topic brought last: venues repeat that to whoever subscribes."""
         return cls({found for event in latest if (found := identity(event)) is not None}, sifting)
 
