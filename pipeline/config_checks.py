@@ -15,6 +15,7 @@ from pipeline.exchanges.venue import Venue
 from pipeline.feeds.settings import (
     AccountChannelSettings,
     AccountSettings,
+    ArchiveSettings,
     BookSettings,
     ChannelSettings,
     HeartbeatSettings,
@@ -61,6 +62,7 @@ def rules(venues: Mapping[str, Venue]) -> Rules:
         ChannelSettings: lambda entry, where: _channel(entry, where, venues),
         AccountSettings: lambda account, where: _account(account, where, venues),
         AccountChannelSettings: lambda entry, where: _account_channel(entry, where, venues),
+        ArchiveSettings: _archive,
         UrlSettings: _urls,
         ReconnectSettings: _reconnect,
         KafkaSettings: _kafka,
@@ -94,6 +96,11 @@ def _venue(settings: VenueSettings, where: Where, venues: Mapping[str, Venue]) -
         if entry.account is not None and entry.account not in settings.accounts:
             known = suggestion(entry.account, settings.accounts) if settings.accounts else "no accounts are configured"
             yield f"channels[{position}].account", f'unknown account "{entry.account}"; {known}'
+    if settings.archive is None:
+        wanting = [f"channels[{position}]" for position, entry in enumerate(settings.channels) if entry.archive]
+        wanting += [f"accounts.{name}" for name, account in settings.accounts.items() if account.archive]
+        for place in wanting:
+            yield f"{place}.archive", "is on, and the venue has no archive"
     for account in settings.accounts:
         if _ACCOUNT_NAME.fullmatch(account) is None:
             yield f"accounts.{account}", "a name is at most 64 ASCII letters, digits, underscores and hyphens"
@@ -197,6 +204,11 @@ def _url_problem(url: str, schemes: Iterable[str]) -> str | None:
     return None
 
 
+def _archive(settings: ArchiveSettings, _: Where) -> Problems:
+    if not settings.topic and settings.files is None:
+        yield "", "names neither topic nor files"
+
+
 def _reconnect(settings: ReconnectSettings, _: Where) -> Problems:
     if settings.max < settings.first:
         yield "max", f"must be at least first, which is {settings.first:g} s, not {settings.max:g} s"
@@ -213,8 +225,20 @@ def _kafka(settings: KafkaSettings, _: Where) -> Problems:
     for name in settings.properties:
         if name in REFUSED:
             yield f"properties.{name}", REFUSED[name]
+    yield from _login(settings)
     if settings.shard is not None and not settings.is_exactly_once:
         yield "shard", "is for delivery: exactly_once"
+
+
+def _login(settings: KafkaSettings) -> Problems:
+    if settings.oauth_token is None:
+        return
+    protocol = str(settings.properties.get("security.protocol", "plaintext")).upper()
+    if not protocol.startswith("SASL"):
+        yield "oauth_token", f"is not used while properties.security.protocol is {protocol}; SASL_SSL uses it"
+    for name in settings.properties:
+        if name.startswith(("sasl.oauthbearer.", "sasl.mechanism", "sasl.username", "sasl.password")):
+            yield f"properties.{name}", "contradicts oauth_token; give one of them"
 
 
 def _topics(settings: KafkaSettings) -> Problems:

@@ -22,6 +22,7 @@ from pipeline.model.rate import Budget, Rate
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import create_client, producer_config
 from pipeline.sink.records import UNKNOWN_TIME, Record
+from pipeline.sink.refusals import diagnosis, refusal
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.stats import KafkaGauges, Latency, read_statistics
 from pipeline.sink.verdicts import FENCED, Verdict, ruling_on
@@ -37,8 +38,6 @@ _RENEWALS = Rate(5, 600.0)
 """How often a new producer is worth trying."""
 
 T = TypeVar("T")
-
-_NO_ENTRY = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
 
 
 @attrs.frozen
@@ -89,6 +88,8 @@ class Outlet:
 
     Never waits. Raises `BufferError` when the queue is full, and `KafkaException` for a record it will not take.
     """
+    _error: KafkaError | None = attrs.field(default=None, init=False)
+    """The last one of a connection."""
     _refusal: str | None = attrs.field(default=None, init=False)
     _fatal: KafkaError | None = attrs.field(default=None, init=False)
     _lent: bool = attrs.field(default=False, init=False)
@@ -169,14 +170,19 @@ class Outlet:
                 try:
                     await self._metadata()
                 except KafkaException:
-                    if self._refusal is not None:
-                        raise Refused(f"Kafka at {self.where} refused us: {self._refusal}") from None
+                    why = await diagnosis(self.settings, self._error)
+                    if why is not None:
+                        raise Refused(f"Kafka at {self.where} refused us: {why}") from None
                     await trio.sleep(_POLL_S)
                 else:
                     self.broker_up = True
                     return
         trouble = f": {self._trouble}" if self._trouble else ""
         raise SinkFailed(f"no answer from Kafka at {self.where} within {self.settings.connect_within:g} s{trouble}")
+
+    def log_in_as(self, user: str, password: str) -> None:
+        """Use these from the next connection on."""
+        self.producer.set_sasl_credentials(user, password)
 
     async def alone(self, call: Callable[[], T]) -> T:
         """Make a call that blocks, and calls back, in a worker thread."""
@@ -309,15 +315,15 @@ class Outlet:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
-        if error.code() in _NO_ENTRY:
-            self._refusal = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             if self.broker_up:
                 self._down(self._trouble or error.str())
-        elif error.str() != self._trouble:
-            self._trouble = error.str()
-            if error.code() in _NO_ENTRY:
-                log.error("kafka_refused", reason=error.str())
+            return
+        self._error, self._trouble = error, error.str()
+        why = refusal(self.settings, error)
+        if why is not None and why != self._refusal:
+            log.error("kafka_refused", reason=why, effect="records wait in the queue, then in the spool")
+        self._refusal = why
 
     def _on_statistics(self, text: str) -> None:
         self.gauges = read_statistics(text)
@@ -332,7 +338,7 @@ class Outlet:
 
     def _up(self) -> None:
         self.broker_up = True
-        self._trouble = self._refusal = None
+        self._error = self._trouble = self._refusal = None
         log.info("kafka_up")
 
 

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 from pipeline.model.errors import ConfigError
 from pipeline.model.rate import Budget, Rate
 from pipeline.model.secret import Secret
+from pipeline.sink.credentials import token_config
 from pipeline.sink.settings import KafkaSettings
 
 BATCH_HEADROOM = 10_000
@@ -66,7 +67,7 @@ _UNKNOWN = re.compile(r'property[: ]+"([^"]+)"')
 def connection_config(settings: KafkaSettings) -> dict[str, Any]:
     """What every client of this cluster needs; raises `Refused` for a secret that is missing."""
     shared = {name: value for name, value in settings.properties.items() if _SHARED.match(name)}
-    return {**_addresses(settings), "client.id": settings.client_id, **_revealed(shared)}
+    return {**_addresses(settings), "client.id": settings.client_id, **_revealed(shared), **token_config(settings)}
 
 
 def producer_config(settings: KafkaSettings) -> dict[str, Any]:
@@ -86,6 +87,7 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
         "socket.keepalive.enable": True,
         "max.in.flight.requests.per.connection": IN_FLIGHT,
         **_revealed(settings.properties),
+        **token_config(settings),
         "enable.idempotence": True,
         "message.timeout.ms": 0,
         "linger.ms": settings.linger * 1000,

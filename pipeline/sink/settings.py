@@ -117,6 +117,10 @@ class KafkaSettings:
     statistics_interval: float = 5.0
     """Seconds between librdkafka's statistics."""
     spool: SpoolSettings = attrs.field(factory=SpoolSettings)
+    oauth_token: Secret | None = None
+    """A bearer token to log in with (SASL OAUTHBEARER), such as the one that Kubernetes keeps fresh in a file."""
+    secrets_refresh: float = 10.0
+    """Seconds between looks at the secrets of `sasl.username` and `sasl.password`, which may change while we run."""
     properties: Mapping[str, Property] = attrs.field(factory=dict)
     """Further librdkafka properties (security.protocol, sasl.*, ssl.*), by their own names."""
 

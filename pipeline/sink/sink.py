@@ -21,6 +21,7 @@ from pipeline.model.errors import Unencodable
 from pipeline.model.events import DeadLetter, Event, FeedStatus, Micros, Origin
 from pipeline.model.rate import Budget, Rate
 from pipeline.sink.backlog import HELD_RECORDS, Backlog
+from pipeline.sink.credentials import keep_fresh
 from pipeline.sink.delivery import Delivery
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.heads import Heads, Topic
@@ -311,6 +312,7 @@ class Sink:
                 nursery.start_soon(self.backlog.keep_writing)
                 nursery.start_soon(self._keep_marking)
                 nursery.start_soon(self.room.keep)
+                nursery.start_soon(keep_fresh, self.settings, self.outlet.log_in_as)
                 if isinstance(self.backlog, Journal):
                     nursery.start_soon(self._keep_draining, self.backlog)
                 else:

@@ -6,5 +6,6 @@ from tests.services.broker import KafkaBroker
 from tests.services.cluster import KafkaCluster
 from tests.services.process import ServiceFailed
 from tests.services.registry import SchemaRegistry
+from tests.services.secured import SecuredBroker
 
-__all__ = ["KafkaBroker", "KafkaCluster", "SchemaRegistry", "ServiceFailed"]
+__all__ = ["KafkaBroker", "KafkaCluster", "SchemaRegistry", "SecuredBroker", "ServiceFailed"]

@@ -78,15 +78,19 @@ class KafkaBroker(Service):
         """Names and addresses of what clients connect to."""
         return {"PLAINTEXT": self.bootstrap}
 
+    @property
+    def advertised(self) -> Mapping[str, str]:
+        """What clients are told to connect to, by the same names."""
+        return self.listeners
+
     def _prepare(self) -> None:
         data = self.folder / "data"
-        listeners = [f"{name}://{address}" for name, address in self.listeners.items()]
         properties = {
             **_CONFIG,
             "node.id": str(self.node),
             "controller.quorum.voters": ",".join(f"{node}@{address}" for node, address in self.voters.items()),
-            "listeners": ",".join((*listeners, f"CONTROLLER://{self.controller}")),
-            "advertised.listeners": ",".join(listeners),
+            "listeners": _addresses({**self.listeners, "CONTROLLER": self.controller}),
+            "advertised.listeners": _addresses(self.advertised),
             "log.dirs": str(data),
             **self.config,
         }
@@ -147,6 +151,10 @@ class KafkaBroker(Service):
     @property
     def _log(self) -> Path:
         return self.folder / "kafka.log"
+
+
+def _addresses(named: Mapping[str, str]) -> str:
+    return ",".join(f"{name}://{address}" for name, address in named.items())
 
 
 def _created(admin: AdminClient) -> bool:
