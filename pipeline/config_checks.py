@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from pipeline.config_reader import Bounds, Check, Rules, Where, suggestion
-from pipeline.exchanges.accounts import AccountSpec
+from pipeline.exchanges.accounts import WHOLE_ACCOUNT, Accounts, AccountSpec
 from pipeline.exchanges.venue import Venue
 from pipeline.feeds.settings import (
     AccountChannelSettings,
@@ -23,7 +23,7 @@ from pipeline.feeds.settings import (
     UrlSettings,
     VenueSettings,
 )
-from pipeline.feeds.specs import BOOK, CANDLE, expand, session_times
+from pipeline.feeds.specs import BOOK, CANDLE, account_specs, expand, session_times
 from pipeline.model.events import KINDS
 from pipeline.observe.settings import HttpSettings
 from pipeline.sink.properties import REFUSED
@@ -120,6 +120,24 @@ def _account(account: AccountSettings, where: Where, venues: Mapping[str, Venue]
         yield "passphrase", f"is missing; {venue.name} gives one to every key"
     if not venue.accounts.needs_passphrase and account.passphrase is not None:
         yield "passphrase", f"{venue.name} has none"
+    yield from _told_twice(account, venue.accounts)
+
+
+def _told_twice(account: AccountSettings, side: Accounts) -> Problems:
+    """Subscriptions of one channel that would bring the same events twice."""
+    found: dict[str, dict[str, str]] = {}
+    for spec in account_specs(account):
+        if side.problems(spec):
+            continue
+        for subscription in side.subscriptions(spec):
+            topics = found.setdefault(subscription.channel, {})
+            before = topics.setdefault(subscription.market, subscription.topic)
+            if before != subscription.topic and set(spec.params) <= {"updateInterval"}:
+                yield "channels", f"{spec.channel} is asked for twice, with different params"
+    for channel, topics in found.items():
+        if WHOLE_ACCOUNT in topics and len(topics) > 1:
+            parts = ", ".join(market for market in topics if market != WHOLE_ACCOUNT)
+            yield "channels", f"{channel} is asked for as a whole and for {parts}: its events would come twice"
 
 
 def _account_channel(entry: AccountChannelSettings, where: Where, venues: Mapping[str, Venue]) -> Problems:

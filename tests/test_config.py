@@ -47,6 +47,10 @@ def okx(text: str) -> str:
     return f"venues: {{okx: {{{CHANNELS}, {text}}}}}"
 
 
+def account(text: str) -> str:
+    return f"accounts: {{main: {{api_key: {{env: K}}, api_secret: {{env: S}}, {text}}}}}"
+
+
 def channel(text: str, venue: str = "bybit") -> str:
     return f"venues: {{{venue}: {{channels: [{{{text}}}]}}}}"
 
@@ -285,6 +289,44 @@ FAULTS = {
         "venues.bybit.urls.rest: expected http://host:port or https://host:port",
     ),
     "a query": (bybit("urls: {rest: 'http://h/?a=b'}"), "venues.bybit.urls.rest: must not have a query or fragment"),
+    "a passphrase that is missing": (
+        okx(account("channels: [order]")),
+        "venues.okx.accounts.main.passphrase: is missing; okx gives one to every key",
+    ),
+    "a passphrase where there is none": (
+        bybit(account("passphrase: {env: P}, channels: [order]")),
+        "venues.bybit.accounts.main.passphrase: bybit has none",
+    ),
+    "a secret in the file": (
+        bybit("accounts: {main: {api_key: {env: K}, api_secret: abc123, channels: [order]}}"),
+        "venues.bybit.accounts.main.api_secret: expected {env: NAME} or {file: PATH}: "
+        "secrets are not written into this file",
+    ),
+    "a private channel that is misspelt": (
+        bybit(account("channels: [order, positon]")),
+        'venues.bybit.accounts.main.channels[1].channel: unknown channel "positon"; did you mean "position"?',
+    ),
+    "a market without the private channel": (
+        bybit(account("channels: [{channel: position, market: spot}]")),
+        "venues.bybit.accounts.main.channels[0].market: bybit has no position in spot, only in linear, inverse, option",
+    ),
+    "a private channel as a whole and in part": (
+        bybit(account("channels: [order, {channel: order, market: linear}]")),
+        "venues.bybit.accounts.main.channels: "
+        "order is asked for as a whole and for linear: its events would come twice",
+    ),
+    "a private channel twice": (
+        okx(account("passphrase: {env: P}, channels: [balance, {channel: balance, params: {updateInterval: '0'}}]")),
+        "venues.okx.accounts.main.channels: balance is asked for twice, with different params",
+    ),
+    "a name that cannot be part of a key": (
+        bybit("accounts: {a.b: {api_key: {env: K}, api_secret: {env: S}, channels: [order]}}"),
+        "venues.bybit.accounts.a.b: a name is at most 64 ASCII letters, digits, underscores and hyphens",
+    ),
+    "an account that is not there": (
+        "venues: {okx: {channels: [{market: swap, channel: book, depth: tbt, account: desk}]}}",
+        'venues.okx.channels[0].account: unknown account "desk"; no accounts are configured',
+    ),
     "authorities of no host": (
         bybit("urls: {ca_file: ca.pem}"),
         "venues.bybit.urls.ca_file: is for the hosts named beside it, and there are none",
@@ -563,3 +605,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(latin)
     assert caught.value.problems == ["byte 5: not UTF-8"]
+
+
+def test_accounts_are_enough_to_run_for() -> None:
+    text = "venues: {bybit: {accounts: {main: {api_key: {env: K}, api_secret: {file: f}, channels: [order, fill]}}}}"
+    [(name, account)] = loads(text).venues["bybit"].accounts.items()
+    assert (name, account.api_key, account.api_secret) == ("main", Secret(env="K"), Secret(file="f"))
+    assert [entry.channel for entry in account.channels] == [("order",), ("fill",)]
+
+
+def test_several_parts_of_a_private_channel_are_no_repetition() -> None:
+    loads(bybit(account("channels: [{channel: order, market: linear}, {channel: order, market: spot}, fill]")))

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WHOLE_ACCOUNT = "account"
+"""The market of subscriptions and events that concern an account as a whole."""
+
 Steps = Generator[str, bytes, T]
 """Something that takes several REST answers: yields a path with its query to GET, is sent the body, returns the result.
 

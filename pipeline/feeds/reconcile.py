@@ -9,16 +9,13 @@ from functools import partial
 
 import attrs
 
-from pipeline.exchanges.accounts import AccountReader, Steps
+from pipeline.exchanges.accounts import WHOLE_ACCOUNT, AccountReader, Steps
 from pipeline.exchanges.venue import Subscription
 from pipeline.feeds.account_memory import AccountMemory, Scope
 from pipeline.feeds.errands import Errand
 from pipeline.feeds.settings import ReconcileSettings
 from pipeline.model.account import Order
 from pipeline.model.events import Event, Micros
-
-_WHOLE_ACCOUNT = "account"
-"""`Subscription.market` of a channel over all markets."""
 
 
 @attrs.define(eq=False)
@@ -131,7 +128,7 @@ class Reconciler:
         self._publish(self.memory.fills(topic, answer.events, answer.started), round_)
 
     def _state(self, subscription: Subscription, answer: _Answer, round_: Round) -> None:
-        market = subscription.market if subscription.market != _WHOLE_ACCOUNT else None
+        market = subscription.market if subscription.market != WHOLE_ACCOUNT else None
         scope = Scope(subscription.channel, market)
         events, vanished = self.memory.complete(
             scope, subscription.kind, answer.events, answer.mark, Micros(self.clock()), self.connection
