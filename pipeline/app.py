@@ -28,6 +28,7 @@ from pipeline.sink.numbers import sink_numbers
 from pipeline.sink.opening import open_sink
 from pipeline.sink.sink import Sink
 from pipeline.sink.stats import LATENCY_BOUNDS_S
+from pipeline.tape.archive import open_archives
 
 log = structlog.get_logger(__name__)
 
@@ -121,10 +122,15 @@ class Service:
         around = Surroundings(
             publish=sink.publish, clock=self.clock, random=self.random.random, open_websocket=self.open_websocket
         )
-        async with trio.open_nursery() as nursery:
+        async with (
+            open_archives(self.config.venues, sink.publish, self.clock, __version__) as archives,
+            trio.open_nursery() as nursery,
+        ):
             for name, settings in self.config.venues.items():
-                self.intakes[name] = Intake(name, VENUES[name], settings, around)
-                nursery.start_soon(self.intakes[name].run, name=name)
+                intake = self.intakes[name] = Intake(name, VENUES[name], settings, around, archives.get(name))
+                if name in archives:
+                    intake.stats.archive = archives[name].stats
+                nursery.start_soon(intake.run, name=name)
             task_status.started()
 
     def _collectors(self) -> Iterable[Any]:

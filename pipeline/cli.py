@@ -127,6 +127,25 @@ def _normalize(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def _replay(parser: argparse.ArgumentParser) -> Run:
+    from pipeline import replay_command
+
+    replay_command.add_arguments(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        config = _load(arguments.config) if arguments.config is not None else None
+        from functools import partial
+
+        import trio
+
+        kafka = config.kafka if config is not None else None
+        if config is None:
+            _log("warning")
+        return trio.run(partial(replay_command.run, arguments, kafka, stdout=sys.stdout.buffer, stderr=sys.stderr))
+
+    return run
+
+
 def _tail(parser: argparse.ArgumentParser) -> Run:
     from pipeline.sink import tail
 
@@ -208,6 +227,7 @@ COMMANDS = {
     "demo": Command("Watch simulated exchanges go through the connector into an in-process Kafka.", _demo),
     "check": Command("Print what a configuration amounts to, or everything that is wrong with it.", _check),
     "normalize": Command("Turn recorded wire messages into events.", _normalize),
+    "replay": Command("Turn an archive of wire messages back into events.", _replay),
     "schemas": Command("Check or register the schemas of events, or print one.", _schemas),
     "tail": Command("Print events as they arrive in Kafka.", _tail),
     "simulate": Command("Serve a simulated exchange on this machine.", _simulate),

@@ -25,7 +25,7 @@ ALLOWED = {
     "orders": {"model", "exchanges", "session", "sink"},
     "observe": {"model"},
     "sim": {"model", "exchanges"},
-    "tape": {"model", "avro", "exchanges", "feeds"},
+    "tape": {"model", "book", "avro", "exchanges", "feeds"},
 }
 # The modules beside the packages (app, cli, config, ...) are the composition root: they may import all of ours, and no
 # package imports them. The benchmark runs the whole service beside others with loops and producers of their own.

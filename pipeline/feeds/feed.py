@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from math import inf
 
@@ -14,8 +13,9 @@ from pipeline.exchanges.venue import BookSeed, Outcome, Subscription, VenueSessi
 from pipeline.feeds.chain import Chain, Publish
 from pipeline.feeds.errands import Errand, Errands
 from pipeline.feeds.handover import BookKey
+from pipeline.feeds.tap import Tap
 from pipeline.model.errors import BadMessage, DeadlineMissed, Refused
-from pipeline.model.events import BookUpdate, DeadLetter, FeedStatus, Micros, Origin
+from pipeline.model.events import BookUpdate, FeedStatus, Micros, Origin
 from pipeline.model.rate import Budget, Rate
 from pipeline.model.stats import ConnectionStats
 
@@ -32,8 +32,6 @@ MAX_UNKNOWN_FIELDS = 100
 """Names kept per connection over all its generations: each is a label of a metric."""
 _COMPLAINTS = Rate(10, 60.0)
 """Log lines about unreadable messages; all of them are counted and published."""
-_BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What code that reads a message raises when it is wrong about it."""
 
 
 @attrs.frozen
@@ -85,6 +83,8 @@ class Feed:
     """For what has to be asked over REST."""
     seed_after: Callable[[BookKey], float | None] = attrs.field(default=lambda key: None)
     """Seconds to wait for a book's snapshot from the stream before it is read over REST; None: for ever."""
+    tap: Tap | None = None
+    """Where all that goes into the chain is archived."""
     flowing: bool = attrs.field(default=False, init=False)
     _watches: dict[str, _Watch] = attrs.field(factory=dict, init=False)
     _books: dict[BookKey, _Watch] = attrs.field(factory=dict, init=False)
@@ -130,26 +130,29 @@ class Feed:
 
     def receive(self, messages: list[bytes], now: float) -> None:
         """Publish what the messages say; one that cannot be read goes to the dead letters, whole."""
-        if self._retired:
-            return
         receive_time = Micros(self.clock())
-        stats, session, chain = self.stats, self.session, self.chain
+        if self._retired:
+            self._set_aside(messages, receive_time)
+            return
+        stats, session, chain, tap = self.stats, self.session, self.chain, self.tap
         control = False
-        for message in messages:
-            stats.bytes += len(message)
-            if not session.receive(message, now):
-                control = True
-                continue
-            try:
-                chain.message(message, receive_time)
-                self.flowing = True
-            except BadMessage as error:
-                self._dead_letter(message, receive_time, str(error), now)
-            except _BUGS as error:
-                # Reconnecting would not help: the next message of this form would end the new connection too.
-                if not self._complaints.wait(now):
-                    log.exception("message_not_understood", connection=self.connection)
-                self._dead_letter(message, receive_time, f"unexpected {type(error).__name__}: {error}", now)
+        looked_at = 0
+        try:
+            for message in messages:
+                stats.bytes += len(message)
+                is_data = session.receive(message, now)
+                if tap is not None:
+                    tap.message(message, receive_time, is_data=is_data)
+                    looked_at += 1
+                if not is_data:
+                    control = True
+                elif (error := chain.take(message, receive_time)) is None:
+                    self.flowing = True
+                else:
+                    self._complain(message, error, now)
+        finally:
+            if tap is not None and looked_at < len(messages):  # the venue's answer has ended the conversation
+                self._set_aside(messages[looked_at:], receive_time)
         stats.messages += len(messages)
         stats.events += chain.events - self._events_counted
         self._events_counted = chain.events
@@ -174,10 +177,12 @@ class Feed:
             self._look_for_silence(now)
             self._look_for_seeds(now)
             self._resynchronize(now)
-            self.chain.due(Micros(self.clock()))
+            self._publish_due()
             self._count()
             if now >= self._forget_at:
                 self._forget_at = inf
+                if self.tap is not None:
+                    self.tap.forgotten()
                 self.chain.forget()
             if self._ending:
                 self.news()
@@ -211,6 +216,8 @@ class Feed:
             before.closed(now, f"{self.connection} goes on, but may have begun too late")
         before._retired = True
         self._gaps_counted, self._failures_counted = before._gaps_counted, before._failures_counted
+        if self.tap is not None:
+            self.tap.taken_over(before.connection, seamless=seamless)
         self.chain.take_over(before.chain, seamless=seamless)
         self.flowing = self.flowing or before.flowing
         self._forget_at = now + self.times.overlap
@@ -227,6 +234,11 @@ class Feed:
             if subscriptions:
                 (self.session.subscribe if wanted else self.session.unsubscribe)(subscriptions, now)
 
+    def _set_aside(self, messages: list[bytes], receive_time: Micros) -> None:
+        if self.tap is not None:
+            for message in messages:
+                self.tap.message(message, receive_time, is_data=False)
+
     def _settle(self, now: float) -> None:
         for outcome in self.session.outcomes():
             self._outcome(outcome, now)
@@ -240,6 +252,8 @@ class Feed:
             self.news()
         if self.session.ends_soon and not self._ending:
             self._ending = True
+            if self.tap is not None:
+                self.tap.recorded()
             self.chain.record()
             self.news()
 
@@ -302,6 +316,8 @@ class Feed:
         after = 0.0 if seed.is_required else self.seed_after(key)
         if after is not None:
             watch.seed, watch.seed_at = seed, now + after
+            if self.tap is not None:
+                self.tap.awaited(key)
             self.chain.await_seed(key)
 
     def _look_for_seeds(self, now: float) -> None:
@@ -315,14 +331,17 @@ class Feed:
         seed, errands, subscription = watch.seed, self.errands, watch.subscription
         assert seed is not None and errands is not None
 
-        def steps() -> Steps[BookUpdate]:
+        def steps() -> Steps[tuple[BookUpdate, bytes]]:
             body = yield seed.path
-            return self.chain.normalizer.seed(subscription, body, self.clock())
+            return self.chain.normalizer.seed(subscription, body, self.clock()), body
 
-        def plant(snapshot: BookUpdate) -> None:
+        def plant(answer: tuple[BookUpdate, bytes]) -> None:
+            snapshot, body = answer
             if self._retired:
                 return
             self.stats.seeds += 1
+            if self.tap is not None:
+                self.tap.seeded(subscription, body, snapshot.receive_time)
             try:
                 planted = self.chain.seed(snapshot)
             except BadMessage as error:
@@ -370,38 +389,33 @@ class Feed:
         stats.checksum_failures += failures - self._failures_counted
         self._gaps_counted, self._failures_counted = gaps, failures
 
-    def _dead_letter(self, message: bytes, receive_time: Micros, reason: str, now: float) -> None:
+    def _complain(self, message: bytes, error: Exception, now: float) -> None:
         self.stats.dead_letters += 1
         if not self._complaints.wait(now):
             self._complaints.take(now)
-            self.log("unreadable_message", f"{reason}: {message[:200]!r}")
-        self.chain.side_event(
-            DeadLetter(
-                self._origin(None),
-                None,
-                receive_time,
-                None,
-                "parse",
-                reason,
-                message,
-                len(message),
-                hashlib.sha256(message).hexdigest(),
-            )
-        )
+            if not isinstance(error, BadMessage):
+                log.error("message_not_understood", connection=self.connection, exc_info=error)
+            self.log("unreadable_message", f"{str(error) or repr(error)}: {message[:200]!r}")
+
+    def _publish_due(self) -> None:
+        now = Micros(self.clock())
+        if self.chain.due(now) and self.tap is not None:
+            self.tap.due(now)
 
     def _status(self, status: str, scope: str, reason: str, subscription: Subscription | None = None) -> None:
-        self.publish(
-            FeedStatus(
-                self._origin(subscription),
-                None,
-                Micros(self.clock()),
-                None,
-                status,
-                scope if subscription is None or subscription.instrument is None else "instrument",
-                reason,
-                subscription.channel if subscription is not None else None,
-            )
+        event = FeedStatus(
+            self._origin(subscription),
+            None,
+            Micros(self.clock()),
+            None,
+            status,
+            scope if subscription is None or subscription.instrument is None else "instrument",
+            reason,
+            subscription.channel if subscription is not None else None,
         )
+        if self.tap is not None:
+            self.tap.published(event)
+        self.publish(event)
 
     def _origin(self, subscription: Subscription | None) -> Origin:
         topic = subscription.topic if subscription is not None else ""

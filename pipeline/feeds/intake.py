@@ -17,6 +17,7 @@ from pipeline.feeds.catalogue import InstrumentBook, read_market
 from pipeline.feeds.link import Link, Surroundings
 from pipeline.feeds.plan import ConnectionPlan, VenuePlan, catalogue_markets, hosts, make_plan
 from pipeline.feeds.settings import VenueSettings
+from pipeline.feeds.tap import Archive
 from pipeline.feeds.venue_rest import VenueRest
 from pipeline.model.errors import BadMessage, Refused, SessionError
 from pipeline.model.stats import VenueStats
@@ -82,6 +83,8 @@ class Intake:
     venue: Venue
     settings: VenueSettings
     around: Surroundings
+    archive: Archive | None = None
+    """Where what comes is kept as it came."""
     stats: VenueStats = attrs.field(init=False)
     _instruments: InstrumentBook = attrs.field(factory=InstrumentBook, init=False)
     _links: dict[str, Link] = attrs.field(factory=dict, init=False)
@@ -140,7 +143,10 @@ class Intake:
         try:
             for market in catalogue_markets(self.venue, self.settings):
                 found = await read_market(self.venue, market, listing.get_json_bytes, self.around.clock)
-                changed.extend(self._instruments.replace(market, found, self.around.clock()))
+                entries = self._instruments.replace(market, found, self.around.clock())
+                if self.archive is not None:
+                    self.archive.known(market, entries)
+                changed.extend(entries)
         except (SessionError, BadMessage) as error:
             stats.catalogue_failures += 1
             stats.last_error = str(error)
@@ -151,6 +157,8 @@ class Intake:
         stats.catalogue_reads += 1
         stats.instruments = len(self._instruments.entries)
         if self.settings.publish_instruments:
+            if self.archive is not None:
+                self.archive.listed(changed)
             for instrument in changed:
                 self.around.publish(instrument)
         return True
@@ -187,6 +195,7 @@ class Intake:
                     self.around,
                     self._rest,
                     self._accounts.get(connection.account or ""),
+                    self.archive,
                 )
                 self._links[name] = link
                 self.stats.connections[name] = link.stats

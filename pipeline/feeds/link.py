@@ -22,6 +22,7 @@ from pipeline.feeds.plan import ConnectionPlan
 from pipeline.feeds.relay import Leg, Relay
 from pipeline.feeds.settings import BookSettings, VenueSettings
 from pipeline.feeds.specs import session_times
+from pipeline.feeds.tap import Archive, Tap
 from pipeline.feeds.venue_rest import VenueRest, credentials
 from pipeline.model.errors import BadMessage, LoginFailed, Refused, Retryable
 from pipeline.model.events import FeedStatus, Micros, Origin
@@ -72,6 +73,8 @@ class Link:
     """For logins, an account's state, and books that start from REST."""
     account: AccountState | None = None
     """Whose events come."""
+    archive: Archive | None = None
+    """Where what comes is kept as it came, if the plan says so."""
     stats: ConnectionStats = attrs.field(init=False)
     _resume: dict[str, int] = attrs.field(factory=dict, init=False)
     _books: dict[BookKey, BookSettings] = attrs.field(factory=dict, init=False)
@@ -113,6 +116,10 @@ class Link:
         if self._alarms and (added or removed):
             log.info("plan_changed", connection=plan.id, added=len(added), removed=len(removed))
             for feed, alarm in self._alarms.items():
+                if feed.tap is None:
+                    feed.tap = self._tap(feed.connection, is_held=False, is_joined=True)
+                else:
+                    feed.tap.books(self._all_book_options())
                 feed.change(added, removed)
                 alarm.ring()
 
@@ -182,6 +189,8 @@ class Link:
             end = self._meaning(settle(group))
         finally:
             del self._alarms[feed]
+            if feed.tap is not None:
+                feed.tap.ended()
         raise end
 
     async def _keys(self) -> Credentials | None:
@@ -251,10 +260,18 @@ class Link:
             news,
             errands,
             lambda key: self._books[key].seed_after if key in self._books else None,
+            self._tap(name, is_held=leg.before is not None),
         )
         if leg.before is not None:
             feed.hold()
         return feed
+
+    def _tap(self, connection: str, *, is_held: bool, is_joined: bool = False) -> Tap | None:
+        plan = self.plan
+        if self.archive is None or not plan.is_archived:
+            return None
+        books = self._all_book_options()
+        return self.archive.opened(connection, plan.endpoint, plan.account, books, is_held=is_held, is_joined=is_joined)
 
     def _meaning(self, end: BaseException) -> BaseException:
         if isinstance(end, ConnectionClosed) and (better := self.venue.close_error(end.code, end.reason)) is not None:
@@ -274,6 +291,9 @@ class Link:
             book.top_levels,
             round(book.top_interval * 1e6),
         )
+
+    def _all_book_options(self) -> dict[BookKey, BookOptions]:
+        return {key: self._book_options(key) for key in self._books}
 
     def _follow(self, plan: ConnectionPlan) -> None:
         self.plan = plan

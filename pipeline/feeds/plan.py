@@ -27,6 +27,8 @@ class Want:
     """The account that the connection has to log in with."""
     account: str | None = None
     """The account that the events are about."""
+    is_archived: bool = False
+    """Whether what comes is to be kept as it came, which holds for all of its connection."""
 
     @property
     def key(self) -> tuple[str | None, str, str]:
@@ -54,6 +56,11 @@ class ConnectionPlan:
     def subscriptions(self) -> tuple[Subscription, ...]:
         """In the order in which they are asked for."""
         return tuple(want.subscription for want in self.wants)
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether anything on it is wanted in the archive."""
+        return any(want.is_archived for want in self.wants)
 
 
 @attrs.frozen
@@ -185,15 +192,22 @@ def _wants(
 ) -> tuple[list[Want], list[str]]:
     wants: dict[tuple[str | None, str, str], Want] = {}
     unmatched: list[str] = []
+    has_archive = settings.archive is not None
     for spec, channel in channel_specs(settings):
         instruments, missing = _matching(spec, venue.catalogue_markets(spec), catalogue, matches)
         unmatched.extend(f"{spec.market} {spec.channel} {pattern}" for pattern in missing)
         for subscription in venue.subscriptions(spec, instruments):
-            want = Want(subscription, _group(subscription, channel), channel.book, channel.account)
-            wants.setdefault(want.key, want)
+            is_archived = has_archive and channel.archive is not False
+            want = Want(
+                subscription, _group(subscription, channel), channel.book, channel.account, is_archived=is_archived
+            )
+            first = wants.setdefault(want.key, want)
+            if is_archived and not first.is_archived:
+                wants[want.key] = attrs.evolve(first, is_archived=True)
     for account, its in settings.accounts.items():
         for subscription in _private(venue, its):
-            want = Want(subscription, f"{account}.{subscription.endpoint}", BookSettings(), account, account)
+            group, is_archived = f"{account}.{subscription.endpoint}", has_archive and its.archive
+            want = Want(subscription, group, BookSettings(), account, account, is_archived)
             wants.setdefault(want.key, want)
     return list(wants.values()), unmatched
 

@@ -33,6 +33,34 @@ class BookSettings:
 
 
 @attrs.frozen
+class ArchiveFileSettings:
+    """Compressed files of a venue's messages; one is written at a time, and begins with all that reading it takes."""
+
+    directory: str
+    """Shared by venues and processes: the files' names tell the venue and the time."""
+    rotate_bytes: int = 256 * 1024**2
+    """Compressed size beyond which the next file is begun."""
+    rotate_every: float = 3600.0
+    keep: float | None = None
+    """Seconds after its last change that a file is deleted; None: never."""
+    max_bytes: int | None = None
+    """Of all the venue's files; beyond it the oldest ones are deleted. None: no bound."""
+    flush_interval: float = 1.0
+    """Seconds between writes; what was not written is lost when the process is killed."""
+    buffer_bytes: int = 64 * 1024**2
+    """Bound of what waits in memory for the disk; what does not fit is lost to the archive, and announced."""
+
+
+@attrs.frozen
+class ArchiveSettings:
+    """Every message of a venue as it came, with its receive time; `python -m pipeline replay` makes events of it."""
+
+    topic: bool = False
+    """Into Kafka, as `wire_message` records."""
+    files: ArchiveFileSettings | None = None
+
+
+@attrs.frozen
 class ChannelSettings:
     """One entry of `channels`."""
 
@@ -53,6 +81,8 @@ class ChannelSettings:
     """"own": connections of its own; any other name: shared with the channels of that name."""
     account: str | None = None
     """Log in with this account of the venue: for market data that only some accounts get (OKX depth 50 and "tbt")."""
+    archive: bool | None = None
+    """Whether to archive its messages, and with them all of its connections; None: if the venue has an archive."""
 
 
 @attrs.frozen
@@ -78,9 +108,10 @@ class ReconcileSettings:
     every: float | None = 3600.0
     """Seconds between readings while connected; None: after each (re)connect only."""
     lookback: float = 86_400.0
-    """How far back fills are read after a start of the process; after a reconnect it is from the last one seen."""
+    """How far back fills are read at a start of the process; later they are read from where the last reading began."""
     overlap: float = 60.0
-    """Seconds before the last fill seen from which fills are read again: venues book them out of order."""
+    """Queries lag behind the venue: fills are read again from so many seconds before that, and the first reading on a
+    connection is repeated after so long."""
     remembered_fills: int = 100_000
     """Identities kept per account, to publish each fill once."""
 
@@ -96,6 +127,8 @@ class AccountSettings:
     """OKX only."""
     channels: tuple[AccountChannelSettings, ...] = ()
     reconcile: ReconcileSettings = attrs.field(factory=ReconcileSettings)
+    archive: bool = False
+    """Whether to archive its messages, which tell all about it to whoever may read the archive."""
 
 
 @attrs.frozen
@@ -179,6 +212,8 @@ class VenueSettings:
     """A bound below the venue's own, to spread load over connections."""
     silent_reconnects: bool = True
     """Reconnect when a stale subscription stays silent after it was subscribed anew."""
+    archive: ArchiveSettings | None = None
+    """None: nothing is archived."""
 
 
 Venues = Mapping[str, VenueSettings]

@@ -54,6 +54,7 @@ __all__ = [
     "SystemStatus",
     "Ticker",
     "Trade",
+    "WireMessage",
 ]
 
 Row = tuple[str, ...]
@@ -609,6 +610,20 @@ class Raw(Event):
     """Of the payload's UTF-8 bytes, in lower-case hexadecimal."""
 
 
+@attrs.define
+class WireMessage(Event):
+    """An entry of the raw archive: a message as it came over a connection, or a note of what happened between."""
+
+    KIND = "wire_message"
+    IDENTITY = ("venue", "run", "connection", "sequence")
+
+    run: Micros
+    """When the process started that received it: connections are numbered anew then."""
+    entry: str
+    """"data", "other" (answers, heartbeats, what nobody looked at), "note" or "begin"."""
+    payload: bytes
+
+
 EVENTS: tuple[type[Event], ...] = (
     Trade,
     BookUpdate,
@@ -637,5 +652,6 @@ EVENTS: tuple[type[Event], ...] = (
     FeedStatus,
     DeadLetter,
     Raw,
+    WireMessage,
 )
 KINDS: dict[str, type[Event]] = {event.KIND: event for event in EVENTS}

@@ -64,6 +64,24 @@ class ConnectionStats:
 
 
 @attrs.define(eq=False)
+class ArchiveStats:
+    """The raw archive of one venue."""
+
+    messages: int = 0
+    """Handed to the archive."""
+    lost: int = 0
+    """Messages and notes that did not get into the files."""
+    waiting_bytes: int = 0
+    """In memory, on their way to the files."""
+    written_bytes: int = 0
+    """To files, compressed."""
+    files: int = 0
+    """Begun so far."""
+    failure: str = ""
+    """Why the last write failed; empty if it did not."""
+
+
+@attrs.define(eq=False)
 class VenueStats:
     """One venue."""
 
@@ -87,3 +105,4 @@ class VenueStats:
     unmatched: tuple[str, ...] = ()
     """Configured patterns that match nothing tradable."""
     connections: dict[str, ConnectionStats] = attrs.field(factory=dict)
+    archive: ArchiveStats | None = None

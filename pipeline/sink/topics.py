@@ -21,6 +21,7 @@ from pipeline.sink.settings import WATERMARK, KafkaSettings, TopicSettings
 _ACCOUNT = frozenset({"order", "fill", "position", "balance", "account_greeks", "account_raw"})
 _ORDER = frozenset({"order_command", "order_result"})
 _CONTROL = frozenset({"feed_status", "dead_letter", WATERMARK})
+_ARCHIVE = frozenset({"wire_message"})
 _LATEST = frozenset({"instrument", WATERMARK})
 """Kinds of which the latest record per key is what counts."""
 
@@ -32,6 +33,7 @@ _DEFAULTS = {
     "account": TopicSettings(partitions=3, retention=30 * _DAY_S),
     "order": TopicSettings(partitions=3, retention=30 * _DAY_S),
     "control": TopicSettings(partitions=1, retention=14 * _DAY_S),
+    "archive": TopicSettings(partitions=3, retention=7 * _DAY_S),
 }
 
 _TIMEOUT_S = 15.0
@@ -39,8 +41,13 @@ _PAUSE_S = 0.1
 
 
 def group_of(kind: str) -> str:
-    """The first part of a kind's topic: market, account, order or control."""
-    for group, kinds in (("account", _ACCOUNT), ("order", _ORDER), ("control", _CONTROL)):
+    """The first part of a kind's topic: market, account, order, control or archive."""
+    for group, kinds in (
+        ("account", _ACCOUNT),
+        ("order", _ORDER),
+        ("control", _CONTROL),
+        ("archive", _ARCHIVE),
+    ):
         if kind in kinds:
             return group
     return "market"

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 import attrs
-import msgspec
 
-from pipeline.avro.codec import Schemas
-from pipeline.avro.decoder import event_to_json
-from pipeline.avro.encoder import Encoder
 from pipeline.exchanges import VENUES
 from pipeline.exchanges.venue import Catalogue, Venue
 from pipeline.feeds.chain import Chain
-from pipeline.model.account import SnapshotEnd
-from pipeline.model.errors import BadMessage, ConfigError, PipelineError, Unencodable
-from pipeline.model.events import EVENTS, Event, Instrument, Micros
+from pipeline.model.errors import BadMessage, ConfigError, PipelineError
+from pipeline.model.events import Instrument, Micros
+from pipeline.tape.lines import JsonLines, one_line
 
 CONNECTION = "normalize"
 """What the events name as their connection."""
@@ -66,14 +62,15 @@ def run(
         raise ConfigError([f'--stream: {venue.name} has no stream "{arguments.stream}"; {hint}'])
     fixed = arguments.receive_time
     now = clock if fixed is None else lambda: int(fixed)
-    normalizer = _Normalizer(venue, arguments.stream, read_catalogue(venue, arguments.instruments, now()), now, stderr)
+    catalogue = read_catalogue(venue, arguments.instruments, now())
+    normalizer = _Normalizer(venue, arguments.stream, catalogue, now, stdout, stderr)
     for name in arguments.files or ["-"]:
         if name == "-":
-            normalizer.read("<stdin>", stdin, stdout)
+            normalizer.read("<stdin>", stdin)
             continue
         try:
             with closing(Path(name).open("rb")) as file:
-                normalizer.read(name, file, stdout)
+                normalizer.read(name, file)
         except OSError as error:
             if error.filename is None:
                 raise
@@ -92,7 +89,7 @@ def read_catalogue(venue: Venue, files: Iterable[str], receive_time: int) -> Cat
             try:
                 instruments = venue.read_instruments(body, receive_time)
             except PipelineError as error:
-                raise ConfigError([f"{name}:{line}: {_one_line(error)}"]) from None
+                raise ConfigError([f"{name}:{line}: {one_line(error)}"]) from None
             catalogue.update({(i.origin.market, i.origin.instrument or ""): i for i in instruments})
     return catalogue
 
@@ -103,20 +100,20 @@ class _Normalizer:
     stream: str
     catalogue: Catalogue
     clock: Callable[[], int]
+    stdout: BinaryIO
     stderr: TextIO
     has_problems: bool = attrs.field(default=False, init=False)
     _chain: Chain = attrs.field(init=False)
-    _encoders: dict[type[Event], Encoder] = attrs.field(init=False)
+    _lines: JsonLines = attrs.field(init=False)
     _place: str = attrs.field(default="", init=False)
-    _out: list[bytes] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._lines = JsonLines(self.stdout, lambda problem: self.report(f"{self._place}: {problem}"))
         # One connection for all files: a recording may be cut into several.
-        self._chain = Chain(self.venue, self.stream, CONNECTION, self.catalogue, self._publish, starts_anywhere=True)
-        schemas = Schemas.load()
-        self._encoders = {event: schemas[event.KIND].encoder() for event in EVENTS}
+        publish = self._lines.publish
+        self._chain = Chain(self.venue, self.stream, CONNECTION, self.catalogue, publish, starts_anywhere=True)
 
-    def read(self, name: str, source: BufferedIOBase, target: BinaryIO) -> None:
+    def read(self, name: str, source: BufferedIOBase) -> None:
         """Every line of one source; what one read brought is written before the next one waits."""
         number = 0
         for lines in read_lines(source):
@@ -125,9 +122,7 @@ class _Normalizer:
                 if message := line.strip():
                     self._place = f"{name}:{number}"
                     self._message(message)
-            target.write(b"".join(self._out))
-            target.flush()
-            self._out.clear()
+            self._lines.flush()
 
     def report(self, problem: str) -> None:
         """One line on standard error."""
@@ -139,19 +134,7 @@ class _Normalizer:
         try:
             self._chain.message(message, Micros(self.clock()))
         except BadMessage as error:
-            self.report(f"{self._place}: {_one_line(error)}")
-
-    def _publish(self, event: Event) -> bool:
-        if isinstance(event, SnapshotEnd):
-            return True
-        # The service would send what its encoder refuses to the dead letters.
-        try:
-            self._encoders[type(event)](event)
-        except Unencodable as error:
-            self.report(f"{self._place}: {_one_line(error)}")
-            return False
-        self._out += (msgspec.json.encode(event_to_json(event)), b"\n")
-        return True
+            self.report(f"{self._place}: {one_line(error)}")
 
 
 def read_lines(source: BufferedIOBase) -> Iterator[list[bytes]]:
@@ -187,10 +170,6 @@ def _bodies(name: str) -> Iterator[tuple[int, bytes]]:
             raise ConfigError([f"{name}:{line}: not JSON"]) from None
         yield text.count("\n", 0, start) + 1, text[start:end].encode()
         start = end + len(text[end:]) - len(text[end:].lstrip())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _micros(text: str) -> int:

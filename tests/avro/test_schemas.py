@@ -26,7 +26,7 @@ from pipeline.sink.topics import group_of
 
 DECIMAL_TEXT = {"type": "string", "logicalType": "decimal-text"}
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
-WITHOUT_EXCHANGE_TIME = {"candle", "instrument", "feed_status", "dead_letter", "raw", "account_raw"}
+WITHOUT_EXCHANGE_TIME = {"candle", "instrument", "feed_status", "dead_letter", "raw", "account_raw", "wire_message"}
 TYPES: dict[str, list[Any]] = {
     "str": ["string"],
     "DecimalText": [DECIMAL_TEXT],
