@@ -120,7 +120,11 @@ class Service:
 
     async def _run_venues(self, sink: Sink, task_status: trio.TaskStatus[None]) -> None:
         around = Surroundings(
-            publish=sink.publish, clock=self.clock, random=self.random.random, open_websocket=self.open_websocket
+            publish=sink.publish,
+            clock=self.clock,
+            random=self.random.random,
+            open_websocket=self.open_websocket,
+            gate=sink if self.config.kafka.spool.when_full == "stop_reading" else None,
         )
         async with (
             open_archives(self.config.venues, sink.publish, self.clock, __version__) as archives,

@@ -31,6 +31,7 @@ from pipeline.session.clock import Clock
 from pipeline.session.connection import Alarm, run_connection
 from pipeline.session.errors import ConnectionClosed
 from pipeline.session.failures import settle
+from pipeline.session.gate import Gate, GatedTransport
 from pipeline.session.limiter import Limiter
 from pipeline.session.limits import Limits
 from pipeline.session.supervisor import RestartPolicy, supervise
@@ -55,6 +56,8 @@ class Surroundings:
     clock: Clock
     random: Callable[[], float]
     open_websocket: OpenWebSocket
+    gate: Gate | None = None
+    """Who says when reading has to stop; None if it never has to."""
 
 
 @attrs.define(eq=False)
@@ -164,6 +167,8 @@ class Link:
 
     async def _run_leg(self, leg: Leg, task_status: trio.TaskStatus[None]) -> None:
         """One connection, from waiting for its turn until it ends."""
+        if self.around.gate is not None:
+            await self.around.gate.wait_for_room()
         await self.connects.acquire()
         keys = await self._keys()
         errands = None if self.rest is None else Errands(self.rest, keys, self.around.random, self.stats)
@@ -172,10 +177,11 @@ class Link:
         limits, alarm = connection_limits(self.settings), Alarm()
 
         async def dial(nursery: trio.Nursery) -> Transport:
-            transport = await self.around.open_websocket(nursery, self.plan.url, limits=limits, tls=self.tls)
+            around = self.around
+            transport = await around.open_websocket(nursery, self.plan.url, limits=limits, tls=self.tls)
             if leg.before is None:
                 self._enter("subscribing")
-            return transport
+            return transport if around.gate is None else GatedTransport(transport, around.gate)
 
         self._alarms[feed] = alarm
         try:

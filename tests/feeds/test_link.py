@@ -76,6 +76,20 @@ class Wire:
 
 
 @attrs.define(eq=False)
+class Door:
+    """A sink that may have no room."""
+
+    opened: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def has_room(self) -> bool:
+        return self.opened.is_set()
+
+    async def wait_for_room(self) -> None:
+        await self.opened.wait()
+
+
+@attrs.define(eq=False)
 class World:
     """Everything outside of a venue's connections."""
 
@@ -86,6 +100,7 @@ class World:
     published: list[Event] = attrs.field(factory=list)
     down: bool = False
     bug: Exception | None = None
+    gate: Door | None = None
 
     def publish(self, event: Event) -> bool:
         if self.bug is not None:
@@ -107,6 +122,7 @@ class World:
             clock=lambda: round(trio.current_time() * 1e6),
             random=lambda: 1.0,
             open_websocket=self.open,
+            gate=self.gate,
         )
 
     def links(self, *names: str) -> list[Link]:
@@ -344,3 +360,23 @@ async def test_a_venue_that_refuses_the_listing_is_red_and_does_not_spin(autojum
         await trio.sleep(290)
         assert intake.stats.state == "refused"
         assert intake.stats.catalogue_failures == 1
+
+
+async def test_nothing_is_read_while_the_sink_has_no_room(autojump_clock: MockClock) -> None:
+    world = World(TRADES, gate=Door())
+    assert world.gate is not None
+    [link] = world.links("BTC")
+    async with running(link):
+        await trio.sleep(100)
+        assert not world.wires  # no connection that could not be read
+        world.gate.opened.set()
+        await trio.sleep(1)
+        world.wires[0].push(trade("1"))
+        await wait_all_tasks_blocked()
+        world.gate.opened = trio.Event()
+        world.wires[0].push(trade("2"), trade("3"))
+        await wait_all_tasks_blocked()
+        assert world.trades() == ["1", "2"]  # one read was under way
+        world.gate.opened.set()
+        await wait_all_tasks_blocked()
+        assert world.trades() == ["1", "2", "3"]
