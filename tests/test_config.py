@@ -199,6 +199,18 @@ FAULTS = {
         kafka("properties: {acks: 1}"),
         "kafka.properties.acks: is always all: with less a broker's failure loses acknowledged records",
     ),
+    "a transactional id as a property": (
+        kafka("properties: {transactional.id: mine}"),
+        "kafka.properties.transactional.id: is set by kafka.shard",
+    ),
+    "a shard without transactions": (
+        kafka("shard: mine"),
+        "kafka.shard: is for delivery: exactly_once",
+    ),
+    "segments too large to be given up": (
+        kafka("spool: {when_full: drop_oldest, max_bytes: 100MB, segment_bytes: 30MB}"),
+        "kafka.spool.segment_bytes: must be at most a quarter of max_bytes for drop_oldest, so 25000000",
+    ),
     "a registry without address": (
         kafka("schema_registry: {}"),
         "kafka.schema_registry.url: is missing",

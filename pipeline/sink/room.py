@@ -115,7 +115,8 @@ class Room:
     @property
     def _is_tight(self) -> bool:
         spare = _SPARE_SEGMENTS * self.settings.segment_bytes
-        return self.store.no_space or not self.store.fits(min(spare, self.settings.max_bytes // 2))
+        limit = self.settings.max_bytes - min(spare, self.settings.max_bytes // 2)
+        return self.store.no_space or self.store.size_bytes > limit
 
     def _stop(self) -> None:
         self.stopped_at = self.now()

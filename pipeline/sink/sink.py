@@ -327,7 +327,8 @@ class Sink:
         """Wait until everything published so far is in Kafka."""
         if isinstance(self.backlog, Journal):
             while self._holds_records:
-                self._emptied = trio.Event()
+                if self._emptied.is_set():  # otherwise there is another waiter
+                    self._emptied = trio.Event()
                 await self._emptied.wait()
             return
         while self._holds_records:

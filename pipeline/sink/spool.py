@@ -385,7 +385,7 @@ def open_spool(settings: SpoolSettings, *, identified: bool = False) -> Spool:
         _apply_progress(folder, segments)
         if segments:
             _mend_end(segments[-1])
-        _probe(folder)
+        _probe(folder, can_empty=bool(segments))
         marker = open_marker(folder)
         identity = _identify(folder, known=bool(segments)) if identified else _forget_identity(folder)
     except OSError as error:
@@ -462,7 +462,14 @@ def _mend_end(segment: _Segment) -> None:
                 segment.size = torn
 
 
-def _probe(folder: Path) -> None:
+def _probe(folder: Path, *, can_empty: bool) -> None:
+    """See whether the folder can be written; a full disk will do where delivering what is there makes room."""
     probe = folder / "probe"
-    probe.write_bytes(b"writable")
-    probe.unlink()
+    try:
+        probe.write_bytes(b"writable")
+    except OSError as error:
+        if error.errno not in NO_SPACE or not can_empty:
+            raise
+        log.warning("spool_disk_full", folder=str(folder), effect="records wait in memory until some are delivered")
+    finally:
+        probe.unlink(missing_ok=True)
