@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -71,6 +72,8 @@ class Service:
                 with self._intake:
                     await self._run_venues(sink, task_status)
                 log.info("intake_stopped", draining=sink.stats().in_flight)
+            for intake in self.intakes.values():
+                await intake.save_accounts()
             whole.cancel_scope.cancel()
         log.info("service_stopped")
 
@@ -125,6 +128,8 @@ class Service:
             random=self.random.random,
             open_websocket=self.open_websocket,
             gate=sink if self.config.kafka.spool.when_full == "stop_reading" else None,
+            state_directory=Path(self.config.kafka.spool.directory) / "accounts",
+            safe_until=lambda: sink.stats().safe_until,
         )
         async with (
             open_archives(self.config.venues, sink.publish, self.clock, __version__) as archives,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import attrs
 
 from pipeline.feeds.account_events import OPEN, ZERO, Key, closing, given_up, is_over, is_reopened, key_of
-from pipeline.feeds.fill_memory import FillMemory
+from pipeline.feeds.fill_memory import FillImage, FillMemory
 from pipeline.feeds.settings import ReconcileSettings
 from pipeline.model.account import AccountEvent, AccountGreeks, Balance, Fill, Order, Position, SnapshotEnd
 from pipeline.model.events import Event, Micros
 
 _WITHOUT_POSITIONS = frozenset({"spot", "spread"})
+
+KEPT_ENDS = 1_000
+"""Ends in an image: as many as may come up in the late answers to the first queries of the next process."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -32,6 +36,26 @@ class Scope:
         return event.channel == self.channel and self.market in (None, event.origin.market)
 
 
+@attrs.frozen
+class Shown:
+    """What was published last about a key, and the time and sequence of the venue's last word that had them."""
+
+    event: AccountEvent
+    time: Micros | None
+    sequence: int | None
+
+
+@attrs.frozen
+class AccountImage:
+    """What an `AccountMemory` knows at one moment that another process needs to go on."""
+
+    present: list[Shown]
+    """Open orders, positions, balances, greeks."""
+    ended: list[Shown]
+    """The last ones, oldest first."""
+    fills: FillImage
+
+
 @attrs.define(eq=False)
 class _Known:
     """What was published last about a key."""
@@ -46,6 +70,8 @@ class _Known:
     """Whether a query told it, not the stream."""
     missing_since: int | None = None
     """Of an open order: when the venue first knew nothing of it, in microseconds."""
+    is_recalled: bool = False
+    """Whether it is as an earlier process has left it, which may have told more since than it could note."""
 
     def is_after(self, event: AccountEvent) -> bool:
         """Whether it is later than the event, as far as both tell."""
@@ -85,6 +111,23 @@ class AccountMemory:
     def __attrs_post_init__(self) -> None:
         self._fills = FillMemory(self.settings)
         self._present = {kind.KIND: {} for kind in (Order, Position, Balance, AccountGreeks)}
+
+    def image(self) -> AccountImage:
+        """What it knows now; the events in it are shared."""
+        present = [_shown(known) for each in self._present.values() for known in each.values()]
+        ended = [_shown(known) for known in islice(reversed(self._ended.values()), KEPT_ENDS)]
+        return AccountImage(present, ended[::-1], self._fills.image())
+
+    def recall(self, image: AccountImage) -> None:
+        """Know what an earlier process knew, before anything else: the next queries are as after a reconnect."""
+        for shown, entries in (
+            *((each, self._present[each.event.KIND]) for each in image.present),
+            *((each, self._ended) for each in image.ended),
+        ):
+            key = key_of(shown.event)
+            if key is not None:
+                entries[key] = _Known(shown.event, shown.time, shown.sequence, 0, is_read=True, is_recalled=True)
+        self._fills.recall(image.fills)
 
     @property
     def in_doubt(self) -> bool:
@@ -187,7 +230,7 @@ class AccountMemory:
         told = {
             (known.event.channel, known.event.origin.market, known.event.origin.instrument)
             for known in (*self._present[Position.KIND].values(), *self._ended.values())
-            if isinstance(known.event, Position)
+            if isinstance(known.event, Position) and not self._is_older_than_trading(known)
         }
         found: list[Event] = []
         for scope in self._whole:
@@ -230,6 +273,12 @@ class AccountMemory:
     def _known(self, key: Key) -> _Known | None:
         return self._present[str(key[0])].get(key) or self._ended.get(key)
 
+    def _is_older_than_trading(self, known: _Known) -> bool:
+        """Whether an earlier process may have told the position anew before it ended, and could not note that."""
+        origin = known.event.origin
+        fill = self._traded.get((origin.market, origin.instrument or ""))
+        return known.is_recalled and fill is not None and (known.time or 0) < (fill.exchange_time or 0)
+
     def _covered(self, scope: Scope) -> Iterator[tuple[Key, _Known]]:
         for present in self._present.values():
             for key, known in present.items():
@@ -263,9 +312,13 @@ class AccountMemory:
         origin = attrs.evolve(known.event.origin, connection=connection)
         # When it ended is not known. A later time could be beyond the next change, which the stream may still tell.
         time = exchange_time if exchange_time is not None else known.time
-        known.event = closing(known.event, origin, time, receive_time)
+        known.event, known.is_recalled = closing(known.event, origin, time, receive_time), False
         self._end(key, known)
         return known.event
+
+
+def _shown(known: _Known) -> Shown:
+    return Shown(known.event, known.time, known.sequence)
 
 
 def _is_superseded(event: AccountEvent, known: _Known) -> bool:

@@ -1,8 +1,8 @@
-"""One account of a venue while the process runs: what it has shown, and keeping that complete over reconnects."""
+"""One account of a venue: what it has shown, kept complete over reconnects, and kept in a file over restarts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import structlog
@@ -10,16 +10,22 @@ import trio
 
 from pipeline.exchanges.accounts import Accounts
 from pipeline.exchanges.venue import Catalogue, Subscription
-from pipeline.feeds.account_memory import AccountMemory
+from pipeline.feeds.account_file import AccountFile
+from pipeline.feeds.account_memory import AccountImage, AccountMemory
 from pipeline.feeds.chain import Publish
 from pipeline.feeds.errands import Errands
 from pipeline.feeds.reconcile import Reconciler, Round
 from pipeline.feeds.settings import ReconcileSettings
 from pipeline.feeds.venue_rest import VenueRest
+from pipeline.model.account import AccountEvent, AccountRaw
+from pipeline.model.errors import BadMessage
 from pipeline.model.events import Event, Micros
 from pipeline.model.stats import ConnectionStats
 
 log = structlog.get_logger(__name__)
+
+SAVE_EVERY = 1.0
+"""Seconds from one writing of the file to the next, at least."""
 
 
 @attrs.define(eq=False)
@@ -31,10 +37,65 @@ class AccountState:
     accounts: Accounts
     catalogue: Catalogue
     rest: VenueRest
+    file: AccountFile | None = None
+    """Where the memory outlives the process; None: it does not."""
+    safe_until: Callable[[], int] | None = None
+    """Up to when all that was published survives a killed process, in microseconds; None: all does at once."""
     memory: AccountMemory = attrs.field(init=False)
+    save_failures: int = attrs.field(default=0, init=False)
+    """How often the file could not be written."""
+    _changes: int = attrs.field(default=0, init=False)
+    _saved: int = attrs.field(default=0, init=False)
+    """Of the changes, those that are in the file."""
+    _is_failing: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.memory = AccountMemory(self.settings)
+
+    async def recall(self) -> None:
+        """Take up what an earlier process has left; what cannot be used is named in the log."""
+        file = self.file
+        if file is None:
+            return
+        try:
+            image = await trio.to_thread.run_sync(file.read)
+        except (OSError, BadMessage) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            effect = "what happened before is read as at a first start"
+            tell = log.warning if file.directory.exists() else log.info  # at a first start there is none
+            tell("account_file_unusable", file=str(file.path), text=reason, effect=effect)
+        else:
+            self.memory.recall(image)
+            log.info("account_recalled", account=self.name, present=len(image.present), fills=len(image.fills.seen))
+
+    async def keep_saved(self) -> None:
+        """Write the file while there are changes, until cancelled."""
+        while self.file is not None:
+            await trio.sleep(SAVE_EVERY)
+            if self._changes == self._saved:
+                continue
+            # A process that is killed loses what is on its way to Kafka: nobody was told that, so the file must not
+            # say so. The other way round, what was told and is not in the file, costs a repetition.
+            image, changes, now = self.memory.image(), self._changes, self.rest.clock()
+            while self.safe_until is not None and self.safe_until() < now:  # noqa: ASYNC110 - nothing announces it
+                await trio.sleep(SAVE_EVERY / 10)
+            await self._save(self.file, image, changes)
+
+    async def save(self) -> None:
+        """Write the file if it is not up to date: when all that was published is safe, at the end."""
+        if self.file is not None and self._changes > self._saved:
+            await self._save(self.file, self.memory.image(), self._changes)
+
+    async def _save(self, file: AccountFile, image: AccountImage, changes: int) -> None:
+        try:
+            await trio.to_thread.run_sync(file.write, image, Micros(self.rest.clock()))
+        except (OSError, ValueError) as error:
+            self.save_failures += 1
+            if not self._is_failing:
+                log.error("account_file_not_written", file=str(file.path), text=str(error))
+            self._is_failing = True
+        else:
+            self._saved, self._is_failing = changes, False
 
     def publishing(self, publish: Publish, stats: ConnectionStats) -> Publish:
         """`publish` behind the account's memory: each fill once, and what a complete state does not name closed."""
@@ -45,6 +106,8 @@ class AccountState:
             taken = True
             for each in admitted:
                 taken = publish(each) and taken
+            if admitted:
+                self._changes += 1
             return taken
 
         return admit
@@ -67,11 +130,16 @@ class AccountState:
         news = trio.lowlevel.ParkingLot()
 
         def over(found: Round) -> None:
+            self._changes += 1  # it is known from when on to read fills
             finished.append(found)
             news.unpark_all()
 
         def stamped(event: Event) -> bool:
+            self._changes += 1
             event.receive_time = Micros(self.rest.clock())
+            if event.exchange_time is None and isinstance(event, AccountEvent) and not isinstance(event, AccountRaw):
+                # Their schemas demand one, and the memory has judged the event by what it did not say.
+                event.exchange_time = self.rest.venue_time()
             return publish(event)
 
         reconciler = Reconciler(

@@ -18,6 +18,23 @@ def fill_key(fill: Fill) -> FillKey:
     return fill.origin.market, fill.origin.instrument, fill.fill_id, fill.order_id, fill.is_fast
 
 
+@attrs.frozen
+class FillImage:
+    """What a `FillMemory` knows at one moment."""
+
+    read_at: dict[str, int]
+    forgotten: dict[str, int]
+    seen: list[tuple[FillKey, Micros | None]]
+    """Oldest first."""
+
+    def newest(self, most: int) -> FillImage:
+        """The same with no more identities than this; what is left out is forgotten."""
+        forgotten = dict(self.forgotten)
+        for (market, *_), time in self.seen[:-most]:
+            _forget(forgotten, market, time)
+        return FillImage(self.read_at, forgotten, self.seen[-most:])
+
+
 @attrs.define(eq=False)
 class FillMemory:
     """The last fills of one account, in the order of publishing."""
@@ -28,16 +45,15 @@ class FillMemory:
     """By market, the latest time of a fill whose identity is kept no longer."""
     _read_at: dict[str, int] = attrs.field(factory=dict, init=False)
     """By topic, when the last complete reading began."""
+    _read_here: set[str] = attrs.field(factory=set, init=False)
+    """Topics that this process has read."""
 
     def is_new(self, fill: Fill) -> bool:
         """Whether it was not published before; from now on it was."""
         key = fill_key(fill)
         if key in self._seen:
             return False
-        self._seen[key] = fill.exchange_time
-        if len(self._seen) > self.settings.remembered_fills:
-            oldest = next(iter(self._seen))
-            self._forget(oldest[0], self._seen.pop(oldest))
+        self._add(key, fill.exchange_time)
         return True
 
     def since(self, topic: str, now: Micros) -> Micros:
@@ -53,17 +69,36 @@ class FillMemory:
 
     def was_read(self, topic: str) -> bool:
         """Whether a reading has been completed since the start of the process."""
-        return topic in self._read_at
+        return topic in self._read_here
 
     def read(self, topic: str, fills: Iterable[Event], started: Micros) -> list[Event]:
         """Those of a complete reading that were not published before; `started` is the venue time of its begin."""
         self._read_at[topic] = max(started, self._read_at.get(topic, started))
+        self._read_here.add(topic)
         return [fill for fill in fills if isinstance(fill, Fill) and not self._is_past(fill) and self.is_new(fill)]
+
+    def image(self) -> FillImage:
+        """All of it as it is now."""
+        return FillImage(dict(self._read_at), dict(self._forgotten), list(self._seen.items()))
+
+    def recall(self, image: FillImage) -> None:
+        """Know what an earlier process knew, before anything else."""
+        self._read_at.update(image.read_at)
+        self._forgotten.update(image.forgotten)
+        for key, time in image.seen:
+            self._add(key, time)
+
+    def _add(self, key: FillKey, time: Micros | None) -> None:
+        self._seen[key] = time
+        if len(self._seen) > self.settings.remembered_fills:
+            oldest = next(iter(self._seen))
+            _forget(self._forgotten, oldest[0], self._seen.pop(oldest))
 
     def _is_past(self, fill: Fill) -> bool:
         """Whether it is older than what is forgotten, and so was published or belongs to a time before ours."""
         return fill.exchange_time is not None and fill.exchange_time < self._forgotten.get(fill.origin.market, 0)
 
-    def _forget(self, market: str, time: Micros | None) -> None:
-        if time is not None and time > self._forgotten.get(market, 0):
-            self._forgotten[market] = time
+
+def _forget(forgotten: dict[str, int], market: str, time: int | None) -> None:
+    if time is not None and time > forgotten.get(market, 0):
+        forgotten[market] = time

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from pipeline.exchanges.venue import Venue
+from pipeline.feeds.account_file import AccountFile
 from pipeline.feeds.account_state import AccountState
 from pipeline.feeds.catalogue import InstrumentBook, read_market
 from pipeline.feeds.link import Link, Surroundings
@@ -105,6 +106,7 @@ class Intake:
         self.stats.connect_waiting = self._connects.waiting
         self.stats.connect_waited = self._connects.waited_s
         self.stats.rest_waited = self._requests.waited_s
+        self.stats.state_failures = sum(account.save_failures for account in self._accounts.values())
         if self._rest is not None:
             self.stats.clock_offset = self._rest.offset_us
             self.stats.clock_failures = self._rest.clock_failures
@@ -118,10 +120,21 @@ class Intake:
             side, entries = self.venue.accounts, self._instruments.entries
             if side is not None:
                 self._accounts = {
-                    name: AccountState(name, account.reconcile, side, entries, rest)
+                    name: AccountState(
+                        name, account.reconcile, side, entries, rest, self._account_file(name), around.safe_until
+                    )
                     for name, account in self.settings.accounts.items()
                 }
-            await self.follow(rest, tls_context(self.settings))
+            async with trio.open_nursery() as nursery:
+                for account in self._accounts.values():
+                    await account.recall()
+                    nursery.start_soon(account.keep_saved)
+                await self.follow(rest, tls_context(self.settings))
+
+    async def save_accounts(self) -> None:
+        """Note what the accounts have shown, after the end of `run` and when all that was published is safe."""
+        for account in self._accounts.values():
+            await account.save()
 
     async def follow(self, listing: Listing, tls: ssl.SSLContext | None) -> None:
         """Keep connections as the listing wants them, until cancelled."""
@@ -135,6 +148,10 @@ class Intake:
     def links(self) -> Mapping[str, Link]:
         """The connections by identifier."""
         return self._links
+
+    def _account_file(self, account: str) -> AccountFile | None:
+        directory = self.around.state_directory
+        return AccountFile(directory, self.name, account) if directory is not None else None
 
     async def _refresh(self, listing: Listing) -> bool:
         """Read the catalogue; True if a plan can be made."""

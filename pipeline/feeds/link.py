@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import attrs
@@ -58,6 +59,10 @@ class Surroundings:
     open_websocket: OpenWebSocket
     gate: Gate | None = None
     """Who says when reading has to stop; None if it never has to."""
+    state_directory: Path | None = None
+    """Where what accounts have shown outlives the process; None: it does not."""
+    safe_until: Callable[[], int] | None = None
+    """Up to when all that was published survives a killed process, in microseconds; None: all does at once."""
 
 
 @attrs.define(eq=False)

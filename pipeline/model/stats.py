@@ -102,6 +102,8 @@ class VenueStats:
     """The venue's clock minus ours, in microseconds, as last measured for a login."""
     clock_failures: int = 0
     """How often the venue did not tell its time."""
+    state_failures: int = 0
+    """How often what an account has shown could not be written to its file."""
     unmatched: tuple[str, ...] = ()
     """Configured patterns that match nothing tradable."""
     connections: dict[str, ConnectionStats] = attrs.field(factory=dict)

@@ -1,0 +1,126 @@
+"""What was published of an account, in a file from which the next process goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import msgspec
+
+from pipeline.feeds.account_memory import AccountImage, Shown
+from pipeline.feeds.fill_memory import FillImage, FillKey
+from pipeline.model.account import AccountEvent, AccountGreeks, Balance, Order, Position
+from pipeline.model.errors import BadMessage
+from pipeline.model.events import Micros
+from pipeline.sink.folders import sync_folder
+
+VERSION = 1
+MOST_FILLS = 20_000
+"""Identities of fills in a file."""
+
+_KINDS: dict[str, type[AccountEvent]] = {kind.KIND: kind for kind in (Order, Position, Balance, AccountGreeks)}
+_HEAD = ("venue", "market", "instrument", "symbol", "account")
+
+
+class _Entry(msgspec.Struct):
+    kind: str
+    time: Micros | None
+    sequence: int | None
+    event: dict[str, Any]
+
+
+class _About(msgspec.Struct):
+    version: int
+    venue: str
+    account: str
+
+
+class _Content(_About):
+    written: Micros
+    read_at: dict[str, int]
+    forgotten: dict[str, int]
+    fills: list[tuple[FillKey, Micros | None]]
+    present: list[_Entry]
+    ended: list[_Entry]
+
+
+@attrs.frozen
+class AccountFile:
+    """The file of one account. Its methods block, and belong to a worker thread."""
+
+    directory: Path
+    venue: str
+    account: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is; an account may have any name."""
+        return self.directory / f"{self.venue}.{quote(self.account, safe='')}.json"
+
+    def read(self) -> AccountImage:
+        """What was written last. Raises `OSError`, or `BadMessage` for what is damaged or not ours."""
+        return decode(self.path.read_bytes(), self.venue, self.account)
+
+    def write(self, image: AccountImage, now: Micros) -> None:
+        """Replace the file: whatever happens, there is the former one or this one. Raises `OSError`.
+
+        It tells all about the account, so nobody else may read it.
+        """
+        content = encode(image, self.venue, self.account, now)
+        path = self.path
+        self.directory.mkdir(0o700, parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".new")
+        unfinished.unlink(missing_ok=True)  # it would keep its mode
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        sync_folder(self.directory)
+
+
+def encode(image: AccountImage, venue: str, account: str, now: Micros) -> bytes:
+    """An image as JSON."""
+    fills = image.fills.newest(MOST_FILLS)
+    present, ended = ([_entry(shown) for shown in part] for part in (image.present, image.ended))
+    content = _Content(VERSION, venue, account, now, fills.read_at, fills.forgotten, fills.seen, present, ended)
+    return msgspec.json.encode(content)
+
+
+def decode(text: bytes, venue: str, account: str) -> AccountImage:
+    """The image. Raises `BadMessage` for what is damaged, of another version or of another account."""
+    try:
+        about = msgspec.json.decode(text, type=_About)
+        if about.version != VERSION:
+            raise BadMessage(f"it is of version {about.version}, not {VERSION}")
+        if (about.venue, about.account) != (venue, account):
+            raise BadMessage(f"it is about {about.account} of {about.venue}, not {account} of {venue}")
+        content = msgspec.json.decode(text, type=_Content)
+        present, ended = ([_shown(entry) for entry in part] for part in (content.present, content.ended))
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise BadMessage(f"it is damaged: {error}") from None
+    return AccountImage(present, ended, FillImage(content.read_at, content.forgotten, content.fills))
+
+
+def _entry(shown: Shown) -> _Entry:
+    event = shown.event
+    fields: dict[str, Any] = {"origin": {name: getattr(event.origin, name) for name in _HEAD}}
+    for field in attrs.fields(type(event)):
+        value = getattr(event, field.name)
+        is_left_out = field.default is None and value is None
+        if field.name not in ("origin", "receive_time") and not is_left_out:
+            fields[field.name] = value
+    return _Entry(event.KIND, shown.time, shown.sequence, fields)
+
+
+def _shown(entry: _Entry) -> Shown:
+    kind = _KINDS.get(entry.kind)
+    if kind is None:
+        raise ValueError(f"no state is a {entry.kind}")
+    # What comes of it is published as of another connection and another time.
+    origin = {**entry.event.get("origin", {}), "connection": "", "key": "", "prefix": ""}
+    event = msgspec.convert({**entry.event, "origin": origin, "receive_time": 0}, kind)
+    return Shown(event, entry.time, entry.sequence)
