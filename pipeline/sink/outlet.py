@@ -295,7 +295,8 @@ class Outlet:
         return ", ".join(self.settings.bootstrap_servers) or "the mock cluster"
 
     async def _metadata(self) -> Any:
-        return await trio.to_thread.run_sync(lambda: self.producer.list_topics(timeout=1.0))
+        ask = self.producer.list_topics
+        return await trio.to_thread.run_sync(lambda: ask(timeout=1.0), abandon_on_cancel=True)  # it only asks
 
     # Everything below is called by librdkafka, from `poll`.
 

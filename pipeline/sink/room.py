@@ -43,6 +43,8 @@ class Room:
     now: Callable[[], Micros]
     announce: Callable[[FeedStatus], None]
     """Appends a status beyond the bounds."""
+    status_topic: str
+    """Its records are never given up: they may tell of other losses."""
     lost: int = attrs.field(default=0, init=False)
     """Refused and given up."""
     dropped: int = attrs.field(default=0, init=False)
@@ -55,6 +57,8 @@ class Room:
     """Since when the feeds should not read, if they should not."""
     _losses: Losses = attrs.field(factory=Losses, init=False)
     _has_room: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _is_needed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    """Set when a record did not fit that has to be kept."""
 
     def __attrs_post_init__(self) -> None:
         self._has_room.set()
@@ -77,11 +81,16 @@ class Room:
                 self._stop()
             return
         if policy == "drop_oldest":
+            statuses: list[Record] = []
             while not self.store.fits_memory(size) and (oldest := self.store.drop_first()) is not None:
-                self._give_up(oldest)
-            if self.store.fits_memory(size):
-                self.store.append(record)
-                return
+                if oldest.topic == self.status_topic:
+                    statuses.append(oldest)
+                else:
+                    self._give_up(oldest)
+            for kept in (*statuses, record):
+                self.store.append(kept)
+            self._is_needed.set()
+            return
         self._begin(event.receive_time, "refused")
         self.lost += 1
         self._losses.add(kind, event.origin, event.receive_time)
@@ -106,7 +115,9 @@ class Room:
     async def keep(self) -> None:
         """Look after the room until cancelled: give up the oldest segments in time, if that is the policy."""
         while True:
-            await trio.sleep(_LOOK_S)
+            with trio.move_on_after(_LOOK_S):
+                await self._is_needed.wait()
+            self._is_needed = trio.Event()
             if self.settings.when_full == "drop_oldest":
                 while self._is_tight and await self.store.give_up_oldest(self._announce_given_up):
                     await self.store.flush()
@@ -141,13 +152,16 @@ class Room:
         self._losses.add(kind, origin, received)
 
     def _announce_given_up(self, given_up: GivenUp) -> None:
-        losses = Losses()
+        losses, count = Losses(), 0
         for record in given_up.records:
-            losses.add(*self.heads.of(record))
-        count = len(given_up.records)
+            if record.topic == self.status_topic:
+                self.store.append(record)
+            else:
+                losses.add(*self.heads.of(record))
+                count += 1
         self.lost += count
         self.dropped += count
-        self.recovered += count if given_up.recovered else 0
+        self.recovered += len(given_up.records) if given_up.recovered else 0
         log.error("spool_segment_given_up", segment=given_up.number, records=count)
         for status in losses.announcements(self.now(), "given up for newer records: the spool was full"):
             self.announce(status)

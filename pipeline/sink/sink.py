@@ -97,7 +97,15 @@ class Sink:
                 self.settings, self.outlet, self._delivery, self.backlog.spool.identity, self.now
             )
         heads = Heads({route.topic: Topic(route.kind, route.nullable_time) for route in self.routes.values()})
-        self.room = Room(self.settings.spool, self.backlog, heads, self._own, self.now, self._append_status)
+        self.room = Room(
+            self.settings.spool,
+            self.backlog,
+            heads,
+            self._own,
+            self.now,
+            self._append_status,
+            self.routes[FeedStatus].topic,
+        )
         self._spooling.set()
 
     # What the feeds call. Nothing here waits.

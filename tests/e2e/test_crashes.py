@@ -120,7 +120,7 @@ async def drain(settings: KafkaSettings) -> None:
 async def test_a_process_killed_at_random_moments_loses_nothing(mode: str, broker: KafkaBroker, tmp_path: Path) -> None:
     chosen = fields(kafka_settings(broker.bootstrap, tmp_path), **MODES[mode])
     settings = settings_from(chosen)
-    moments = [random.uniform(0.05, 2.0) for _ in range(KILLS)]
+    moments = [random.uniform(0.05, 1.5) for _ in range(KILLS)]
     print("killed after", moments)
     published = {}
     with trio.fail_after(DEADLINE_S):
