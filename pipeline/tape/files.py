@@ -167,10 +167,18 @@ class FileKeeper:
                 with trio.move_on_after(self.settings.flush_interval):
                     await self._pressed.wait()
                 await self._flush()
+                now = self.clock()
+                if self._lost and now >= self._retry_at:
+                    self._announce(now)
+                    self._begin(now, incomplete=True)
+                elif not self._lost and (self._writer.size >= self.settings.rotate_bytes or now >= self._rotate_at):
+                    self._begin(now, incomplete=False)
         finally:
             with trio.CancelScope(shield=True):
                 await self._flush()
                 await trio.to_thread.run_sync(self._writer.close)
+            if self._lost:
+                self._announce(self.clock())
 
     async def _flush(self) -> None:
         self._pressed = trio.Event()
@@ -192,12 +200,6 @@ class FileKeeper:
         finally:
             self._writing_bytes = 0
             self._count()
-        now = self.clock()
-        if self._lost:
-            if now >= self._retry_at:
-                self._announce(now)
-        elif self._writer.size >= self.settings.rotate_bytes or now >= self._rotate_at:
-            self._begin(now, incomplete=False)
 
     def _lose(self, count: int, since: int, reason: str) -> None:
         if not self._lost:
@@ -208,14 +210,13 @@ class FileKeeper:
         self.stats.failure = reason
 
     def _announce(self, now: int) -> None:
-        """Tell what is missing, and start again."""
+        """Tell what is missing."""
         count, self._lost = self._lost, 0
         origin = Origin(self.venue, "archive", None, None, None, self.venue)
         reason = f"{self.stats.failure}: the archive lacks {count} entries"
         status = FeedStatus(origin, None, Micros(now), None, "gap", "archive", reason)
         status.from_time, status.to_time, status.count = Micros(self._lost_since), Micros(now), count
         self.publish(status)
-        self._begin(now, incomplete=True)
 
     def _begin(self, now: int, *, incomplete: bool) -> None:
         self._rotate_at = now + round(self.settings.rotate_every * 1e6)
