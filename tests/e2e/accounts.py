@@ -52,8 +52,6 @@ class Trader:
     account: SimulatedAccount
     random: Random = attrs.field(factory=lambda: Random(7))
     coins: tuple[str, ...] = ("USDT", "BTC", "SOL")
-    empties: bool = True
-    """Whether balances are withdrawn whole."""
     acts: Counter[str] = attrs.field(factory=Counter, init=False)
 
     def act(self) -> None:
@@ -152,7 +150,7 @@ class Trader:
 
     def _withdraw(self) -> str | None:
         whole = [each for each in self.account.balances.values() if each.total and not each.locked]
-        if not whole or not self.empties:
+        if not whole:
             return None
         balance = self.random.choice(whole)
         self.account.deposit(balance.coin, -balance.total)
@@ -213,22 +211,13 @@ class Records:
         """Those about one account, in the order of the log."""
         return [record for record in self.by_kind[kind] if record["account"] == account]
 
-    def fold(self, account: str = "main", *, restarted: bool = False) -> Holdings:
-        """The account's state; raises `AssertionError` for a fill that is there twice and for keys without account.
-
-        A new process reads fills again that the former one has published, and marks them.
-        """
+    def fold(self, account: str = "main") -> Holdings:
+        """The account's state; raises `AssertionError` for a fill that is there twice and for keys without account."""
         for kind in KINDS:
             for record in self.of(kind, account):
                 parts = (record["venue"], account, record["instrument"])
                 assert record.key == ".".join(part for part in parts if part), record.place
         fills = [record for record in self.of("fill", account) if not record["is_fast"]]
-        if restarted:
-            known: dict[tuple[str, ...], Record] = {}
-            for record in fills:
-                before = known.setdefault(_fill_key(record), record)
-                assert before is record or (record["is_snapshot"] and _fill(record) == _fill(before)), record.place
-            fills = list(known.values())
         times = Counter(_fill_key(record) for record in fills)
         assert set(times.values()) <= {1}, f"more than once: {[key for key, count in times.items() if count > 1]}"
         positions = _last(self.of("position", account), "market", "instrument", "position_side")
@@ -252,22 +241,16 @@ async def check_account(
     venue: str,
     *,
     unknown: Collection[str] = (),
-    unfinished: Collection[str] = (),
     without: Collection[str] = (),
-    restarted: bool = False,
 ) -> None:
     """The topics, folded, hold what the simulated venue knows, but for orders that were closed when nobody listened.
 
-    `without` names channels of the venue that were refused. Of those orders, `unknown` ones were never told, and
-    `unfinished` ones last to a process that has ended since.
+    `without` names channels of the venue that were refused. Of those orders, `unknown` ones were never told.
     """
-    found, truth = (await Records.read(topics)).fold(account.name, restarted=restarted), true_state(account, venue)
+    found, truth = (await Records.read(topics)).fold(account.name), true_state(account, venue)
     for key in truth.orders.keys() - found.orders.keys():
         if key[2] in unknown:
             del truth.orders[key]
-    for key in [key for key in truth.orders if key[2] in unfinished]:
-        assert found.orders.pop(key)["status"] in ("new", "partially_filled")
-        del truth.orders[key]
     if "wallet" in without:
         truth.balances.clear()
     for each in attrs.fields(Holdings):
