@@ -182,9 +182,9 @@ class Backlog:
                 return False
             given_up = await trio.to_thread.run_sync(self.spool.look_into, number)
             announce(given_up)
-            await trio.to_thread.run_sync(self.spool.give_up, number)
             if not given_up.recovered:
                 self.count -= len(given_up.records)
+            await trio.to_thread.run_sync(self.spool.give_up, number)
             return True
 
     def close(self, older: list[Record]) -> None:

@@ -179,9 +179,9 @@ class Journal:
                 return False
             given_up = await trio.to_thread.run_sync(self.spool.look_into, number)
             announce(given_up)
-            await trio.to_thread.run_sync(self.spool.give_up, number)
             if not given_up.recovered:
                 self.count -= len(given_up.records)
+            await trio.to_thread.run_sync(self.spool.give_up, number)
             self._forget_tail(Position(number + 1, 0))
             self._disk_bytes = self.spool.size_bytes
             return True

@@ -14,7 +14,7 @@ from pipeline.sink.errors import SinkFailed
 from pipeline.sink.outlet import Failure, Outlet
 from pipeline.sink.records import Record
 from pipeline.sink.verdicts import Verdict, known_codes, ruling_on
-from tests.sink.fake_producer import FakeBroker, Reported
+from tests.sink.fake_producer import FakeBroker, FakeProducer, Reported
 from tests.sink.traffic import kafka_settings
 
 PATIENCE_S = 2.0
@@ -173,6 +173,31 @@ async def test_a_confused_producer_is_replaced_and_order_is_kept(
     assert set(values(broker)) == {b"%d" % number for number in range(15)}
     if fatal:
         assert values(broker) == [b"%d" % number for number in range(15)]
+
+
+async def test_what_a_broken_producer_held_goes_in_front(tmp_path: Path, autojump_clock: MockClock) -> None:
+    broker = FakeBroker()
+    async with delivering(broker, tmp_path) as delivery:
+        for number in range(3):
+            delivery.outlet.send(record(number))
+        delivery.outlet.break_off("as told")
+        delivery.pending.extend([record(3), record(4)])
+        await delivery.deliver()
+    assert values(broker) == [b"%d" % number for number in range(5)]
+
+
+async def test_what_a_broken_producer_keeps_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr("pipeline.sink.outlet._PURGE_WITHIN_S", 0.01)
+    monkeypatch.setattr(FakeProducer, "poll", lambda *_: 0)
+    broker = FakeBroker()
+    async with delivering(broker, tmp_path) as delivery:
+        delivery.outlet.send(record(0))
+        delivery.outlet.break_off("as told")
+        await delivery.deliver()
+        assert delivery.outlet.stuck == 1
+        assert delivery.outlet.outstanding == 0
 
 
 async def test_a_producer_that_keeps_breaking_is_given_up(tmp_path: Path, autojump_clock: MockClock) -> None:
