@@ -9,9 +9,9 @@ from typing import Protocol
 import hypothesis
 import pytest
 
-from tests.services import KafkaBroker, SchemaRegistry
+from tests.services import KafkaBroker, KafkaCluster, SchemaRegistry, SecuredBroker
 
-_SERVICES = frozenset({"broker", "own_broker", "registry", "own_registry"})
+_SERVICES = frozenset({"broker", "own_broker", "secured_broker", "cluster", "registry", "own_registry"})
 
 # Time limits per example measure the machine, not the code. Hypothesis' own "ci" profile knows that, and draws no seed.
 hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
@@ -38,6 +38,20 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """The broker that all tests share: use topics and groups of your own, and do not stop it."""
     with KafkaBroker(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def secured_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """The broker with TLS, logins and rights that all tests share: use users and topics of your own."""
+    with SecuredBroker(tmp_path_factory.mktemp("secured-kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three brokers that all tests share; one may kill them, and starts them again."""
+    with KafkaCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from pipeline.avro.decoder import decode
 from pipeline.avro.schemas import Schema, split_header
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import connection_config, create_client
+from pipeline.sink.refusals import LastError
 from pipeline.sink.registry import fetch_schema
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.topics import topic_name
@@ -105,9 +106,13 @@ def read_records(
         "allow.auto.create.topics": not settings.verify_topics,
     }
     decoder = Decoder(settings)
-    consumer = create_client(Consumer, config, settings)
+    trouble = LastError()
+    consumer = create_client(Consumer, config | {"error_cb": trouble}, settings)
     try:
-        ends = _assign(consumer, settings, topics, from_beginning=from_beginning, until_end=until_end)
+        try:
+            ends = _assign(consumer, settings, topics, from_beginning=from_beginning, until_end=until_end)
+        except KafkaException as failure:
+            raise SinkFailed(f"no answer from Kafka: {trouble.told(settings, consumer, failure)}") from None
         if on_assigned is not None:
             on_assigned()
         while not (stop is not None and stop.is_set()) and (ends or not until_end):
@@ -115,6 +120,8 @@ def read_records(
                 if (error := message.error()) is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
                         _note_end(message, ends)
+                    elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                        raise SinkFailed(f"topic {message.topic()}: we may not read it: grant us Read on the topic")
                     continue  # other trouble passes; librdkafka logs it and goes on by itself
                 if _before_end(message, ends, until_end=until_end):
                     yield _received(message, topics, decoder)
@@ -167,21 +174,18 @@ def _assign(
     consumer: Consumer, settings: KafkaSettings, topics: Mapping[str, str], *, from_beginning: bool, until_end: bool
 ) -> dict[tuple[str, int], int]:
     """Assign all partitions; returns the ends of those that hold anything, if they matter."""
-    try:
-        known = consumer.list_topics(timeout=_ANSWER_WITHIN_S).topics
-        if not settings.verify_topics:  # a mock cluster creates a topic when it is asked about by name
-            known |= {topic: consumer.list_topics(topic, timeout=_ANSWER_WITHIN_S).topics[topic] for topic in topics}
-        missing = sorted(topic for topic in topics if topic not in known)
-        if missing:
-            raise SinkFailed(f"no such topic: {', '.join(missing)}")
-        partitions = [(topic, partition) for topic in topics for partition in known[topic].partitions]
-        bounds = {
-            (topic, partition): _bounds(consumer, TopicPartition(topic, partition))
-            for topic, partition in partitions
-            if until_end or not from_beginning
-        }
-    except KafkaException as error:
-        raise SinkFailed(f"no answer from Kafka: {error.args[0].str()}") from None
+    known = consumer.list_topics(timeout=_ANSWER_WITHIN_S).topics
+    if not settings.verify_topics:  # a mock cluster creates a topic when it is asked about by name
+        known |= {topic: consumer.list_topics(topic, timeout=_ANSWER_WITHIN_S).topics[topic] for topic in topics}
+    missing = sorted(topic for topic in topics if topic not in known)
+    if missing:
+        raise SinkFailed(f"no such topic: {', '.join(missing)}")
+    partitions = [(topic, partition) for topic in topics for partition in known[topic].partitions]
+    bounds = {
+        (topic, partition): _bounds(consumer, TopicPartition(topic, partition))
+        for topic, partition in partitions
+        if until_end or not from_beginning
+    }
     starts = [
         # The end is looked up now, so that nothing is missed between this and the first fetch.
         TopicPartition(topic, partition, OFFSET_BEGINNING if from_beginning else bounds[topic, partition][1])

@@ -6,7 +6,8 @@ import re
 import ssl
 
 import trio
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from pipeline.model.secret import Secret
 from pipeline.sink.settings import KafkaSettings
@@ -19,6 +20,23 @@ _SHAPE = re.compile(
 _ALERT = re.compile(r"alert ((?:bad |unsupported |unknown |)certificate\w*(?: \w+)*|unknown ca|access denied)")
 _NO_TLS = "connecting to a PLAINTEXT broker listener?"
 _AT = "kafka.properties."
+
+
+class LastError:
+    """An `error_cb` that remembers, for clients that do not live long enough to log."""
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        """Called by librdkafka."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.error = error
+
+    def told(self, settings: KafkaSettings, client: Consumer | AdminClient, error: KafkaException) -> str:
+        """What to say about a call that failed: the refusal behind it, if there is one."""
+        client.poll(0)  # librdkafka calls back from here only
+        return refusal(settings, self.error) or str(error.args[0].str())
 
 
 def refusal(settings: KafkaSettings, error: KafkaError | None) -> str | None:

@@ -8,14 +8,16 @@ from concurrent.futures import Future
 from typing import Any, Literal
 
 import attrs
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._config import ConfigEntry, ConfigResource
 from confluent_kafka.admin._listoffsets import LatestSpec, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import BATCH_OVERHEAD_BYTES, connection_config, create_client
+from pipeline.sink.refusals import LastError
 from pipeline.sink.settings import WATERMARK, KafkaSettings, TopicSettings
 
 _ACCOUNT = frozenset({"order", "fill", "position", "balance", "account_greeks", "account_raw"})
@@ -35,6 +37,8 @@ _DEFAULTS = {
     "control": TopicSettings(partitions=1, retention=14 * _DAY_S),
     "archive": TopicSettings(partitions=3, retention=7 * _DAY_S),
 }
+
+_NOT_ALLOWED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 _TIMEOUT_S = 15.0
 _PAUSE_S = 0.1
@@ -115,7 +119,8 @@ def prepare_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicR
     What is wrong is in the reports. Raises `SinkFailed` if the cluster cannot be asked.
     """
     plans = plan_topics(settings, kinds)
-    admin = create_client(AdminClient, connection_config(settings), settings)
+    trouble = LastError()
+    admin = create_client(AdminClient, connection_config(settings) | {"error_cb": trouble}, settings)
     try:
         partitions = _partitions(admin)
         missing = [plan for plan in plans if plan.name not in partitions]
@@ -127,7 +132,9 @@ def prepare_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicR
         _await_leaders(admin, {plan.name for plan in plans} - {r.topic for r in reports if r.outcome == "missing"})
         return reports + _verify(admin, known, partitions, settings)
     except KafkaException as error:
-        raise SinkFailed(f"cannot ask {_where(settings)} about topics: {error.args[0].str()}") from None
+        raise SinkFailed(
+            f"cannot ask {_where(settings)} about topics: {trouble.told(settings, admin, error)}"
+        ) from None
 
 
 def _partitions(admin: AdminClient) -> dict[str, int]:
@@ -168,7 +175,7 @@ def _where(settings: KafkaSettings) -> str:
 
 
 def _absent(plan: TopicPlan) -> TopicReport:
-    return TopicReport(plan.name, "missing", errors=("does not exist, and create_topics is off",))
+    return TopicReport(plan.name, "missing", errors=("does not exist, and create_topics is off; or we may not see it",))
 
 
 def _create(admin: AdminClient, plans: list[TopicPlan]) -> list[TopicReport]:
@@ -190,7 +197,10 @@ def _created(plan: TopicPlan, future: Future[None]) -> TopicReport | None:
         reason: KafkaError = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return None
-        return TopicReport(plan.name, "missing", errors=(f"cannot be created: {reason.str()}",))
+        text = f"cannot be created: {reason.str()}"
+        if reason.code() in _NOT_ALLOWED:
+            text += "; grant us Create on the cluster or the topic, or Write if it exists already"
+        return TopicReport(plan.name, "missing", errors=(text,))
     return TopicReport(plan.name, "created")
 
 
@@ -203,18 +213,39 @@ def _verify(
         [ConfigResource(ConfigResource.Type.TOPIC, plan.name) for plan in plans], request_timeout=_TIMEOUT_S
     )
     configs = {resource.name: future for resource, future in futures.items()}
-    return [_verified(plan, partitions[plan.name], configs[plan.name], settings) for plan in plans]
+    rights: Mapping[str, Future[Any]] = admin.describe_topics(
+        TopicCollection([plan.name for plan in plans]),
+        include_authorized_operations=True,
+        request_timeout=_TIMEOUT_S,
+    )
+    return [
+        _verified(plan, partitions[plan.name], configs[plan.name], _may_write(rights[plan.name]), settings)
+        for plan in plans
+    ]
 
 
-def _verified(plan: TopicPlan, partitions: int, described: Future[Any], settings: KafkaSettings) -> TopicReport:
+def _may_write(described: Future[Any]) -> bool:
+    """Whether the broker would let us; asked at start, because a refused record looks like passing trouble."""
+    try:
+        rights = described.result(_TIMEOUT_S).authorized_operations
+    except KafkaException as error:
+        return error.args[0].code() not in _NOT_ALLOWED
+    return not rights or AclOperation.WRITE in rights  # none at all: the broker does not tell
+
+
+def _verified(
+    plan: TopicPlan, partitions: int, described: Future[Any], may_write: bool, settings: KafkaSettings
+) -> TopicReport:
     warnings, errors = [], []
+    if not may_write:
+        errors.append("we may not write it: grant us Write on the topic")
     if plan.partitions_matter and partitions != plan.partitions:
         warnings.append(f"has {partitions} partitions, {plan.partitions} are configured")
     try:
         entries: Mapping[str, ConfigEntry] = described.result(_TIMEOUT_S)
     except KafkaException as error:
         warnings.append(f"its configuration cannot be read: {error.args[0].str()}")
-        return TopicReport(plan.name, "present", tuple(warnings))
+        return TopicReport(plan.name, "present", tuple(warnings), tuple(errors))
     found = {name: str(entry.value) for name, entry in entries.items()}
     needed = settings.max_record_bytes + BATCH_OVERHEAD_BYTES
     limit = int(found.get("max.message.bytes", needed))

@@ -83,7 +83,9 @@ _TABLE: dict[int, Ruling] = {
     # Somebody else's decision.
     KafkaError._FENCED: Ruling(Verdict.STOP, _SHARD),
     KafkaError.PRODUCER_FENCED: Ruling(Verdict.STOP, _SHARD),
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: Ruling(Verdict.STOP, _GRANT.format("IdempotentWrite on the cluster")),
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: Ruling(
+        Verdict.STOP, _GRANT.format("Write on the topics, or IdempotentWrite on the cluster")
+    ),
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Ruling(
         Verdict.STOP, _GRANT.format("Write and Describe on the transactional id, which is kafka.shard")
     ),

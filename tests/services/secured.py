@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trustme
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -97,6 +97,19 @@ class SecuredBroker(KafkaBroker):
         admin = self._admin()  # must outlive its answer
         for future in admin.create_acls(bindings).values():
             future.result()
+        # The filter's annotations do not know that None stands for every one.
+        user_only = AclBindingFilter(
+            ResourceType.ANY,
+            None,  # type: ignore[arg-type]
+            ResourcePatternType.ANY,
+            f"User:{user}",
+            None,  # type: ignore[arg-type]
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        for _ in self._attempts():  # the controller knows a moment before the broker does
+            if set(bindings) <= set(admin.describe_acls(user_only).result()):
+                return
 
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
