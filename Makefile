@@ -1,6 +1,8 @@
 # Needs git, make and Python 3.11 or newer; `make test PYTHON=python3.13` uses another one, in a virtual environment of its own.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Two at a time; tests that share a service stay together.
+PYTEST := -m pytest -n 2 --dist loadgroup
 LOCK_ARGS ?=
 BENCH_ARGS ?=
 
@@ -27,10 +29,10 @@ demo: $(RUN)/installed-$(VERSION)
 	$(RUN)/bin/python -m pipeline demo
 
 test: check
-	$(DEV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(DEV)/bin/python $(PYTEST) $(PYTEST_ARGS)
 
 test-quick: $(DEV)/installed-$(VERSION)
-	$(DEV)/bin/python -m pytest -m 'not services' $(PYTEST_ARGS)
+	$(DEV)/bin/python $(PYTEST) -m 'not services' $(PYTEST_ARGS)
 
 bench: $(BENCH)/installed-$(VERSION)
 	$(BENCH)/bin/python -m pipeline bench $(BENCH_ARGS)

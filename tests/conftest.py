@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVICES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.services)
+            # Of tests that run side by side, those of one folder share their services.
+            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
 
 
 @pytest.fixture(scope="session")
