@@ -206,7 +206,9 @@ def test_maps_are_those_of_fastavro(items: dict[str, int]) -> None:
     assert map_of(long_piece)(MappingProxyType(items)).encode("latin-1") == expected
 
 
-@pytest.mark.parametrize("value", ["ab", b"ab", {"a": "b"}, {"a"}, iter("ab"), None, 0], ids=str)
+@pytest.mark.parametrize(
+    "value", ["ab", b"ab", {"a": "b"}, {"a"}, iter("ab"), None, 0], ids=lambda value: type(value).__name__
+)
 def test_only_lists_and_tuples_are_arrays(value: Any) -> None:
     with pytest.raises(TypeError):
         array_of(text_piece)(value)
