@@ -244,6 +244,8 @@ def _kafka(settings: KafkaSettings, _: Where) -> Problems:
         if name in REFUSED:
             yield f"properties.{name}", REFUSED[name]
     yield from _login(settings)
+    if settings.is_exactly_once and MOCK_CLUSTER in settings.properties:
+        yield "delivery", "exactly_once needs real brokers: a cluster inside the process has one client"
     if settings.shard is not None and not settings.is_exactly_once:
         yield "shard", "is for delivery: exactly_once"
 

@@ -207,6 +207,10 @@ FAULTS = {
         kafka("shard: mine"),
         "kafka.shard: is for delivery: exactly_once",
     ),
+    "transactions without brokers": (
+        kafka("delivery: exactly_once, properties: {test.mock.num.brokers: 1}"),
+        "kafka.delivery: exactly_once needs real brokers: a cluster inside the process has one client",
+    ),
     "segments too large to be given up": (
         kafka("spool: {when_full: drop_oldest, max_bytes: 100MB, segment_bytes: 30MB}"),
         "kafka.spool.segment_bytes: must be at most a quarter of max_bytes for drop_oldest, so 25000000",

@@ -75,7 +75,7 @@ async def test_records_come_in_order_from_memory_and_from_disk(tmp_path: Path, m
         assert found == list(range(100))
         assert journal.count == 0
         await journal.acknowledge()
-        assert len(list(tmp_path.glob("*.spool"))) == 1  # the one that is written
+        assert len(_segments(tmp_path)) == 1  # the one that is written
 
 
 @pytest.mark.parametrize("identified", [True, False])
