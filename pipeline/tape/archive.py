@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -24,22 +25,27 @@ async def open_archives(
 ) -> AsyncIterator[Mapping[str, Recorder]]:
     """The archives of those venues that have one; leaving writes what is left.
 
+    They work until then, also when the body is cancelled: what a venue says as it stops is archived too.
     `version` is the program's, for people who wonder about an old archive.
     """
     run = Micros(clock())
+    recorders: dict[str, Recorder] = {}
+    work: list[trio.CancelScope] = []
     async with trio.open_nursery() as nursery:
-        recorders = {
-            name: _open(nursery, Recorder(name, version, run, clock), settings.archive, publish)
-            for name, settings in venues.items()
-            if settings.archive is not None
-        }
+        for name, settings in venues.items():
+            if settings.archive is not None:
+                recorder = recorders[name] = Recorder(name, version, run, clock)
+                work.append(trio.CancelScope(shield=True))
+                nursery.start_soon(_run, _open(recorder, settings.archive, publish), work[-1], name=f"archive {name}")
         try:
             yield recorders
         finally:
-            nursery.cancel_scope.cancel()
+            for scope in work:
+                scope.cancel()
 
 
-def _open(nursery: trio.Nursery, recorder: Recorder, settings: ArchiveSettings, publish: Publish) -> Recorder:
+def _open(recorder: Recorder, settings: ArchiveSettings, publish: Publish) -> Callable[[], Awaitable[None]]:
+    """Begin the first segment; returns what has to run from then on."""
     venue = recorder.venue
     if settings.topic:
         recorder.keepers.append(TopicKeeper(venue, recorder.run, publish))
@@ -47,11 +53,13 @@ def _open(nursery: trio.Nursery, recorder: Recorder, settings: ArchiveSettings, 
         files = FileKeeper(settings.files, venue, recorder.stats, publish, recorder.clock)
         files.begin = lambda incomplete: recorder.begin(files if incomplete else None)
         recorder.keepers.append(files)
-        nursery.start_soon(files.run, name=f"archive {venue}")
-    else:
-        nursery.start_soon(_keep_segmenting, recorder)
     recorder.begin()
-    return recorder
+    return partial(_keep_segmenting, recorder) if settings.files is None else files.run
+
+
+async def _run(work: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+    with scope:
+        await work()
 
 
 async def _keep_segmenting(recorder: Recorder) -> None:

@@ -73,17 +73,25 @@ class Records:
 
 @asynccontextmanager
 async def running(name: str, settings: VenueSettings) -> AsyncIterator[tuple[Intake, Records]]:
-    """Run a venue as the service does, with its archive; leaving stops it."""
+    """Run a venue as the service does, with its archive; leaving cancels it from outside."""
     records = Records()
     around = Surroundings(publish=records.publish, clock=system_clock, random=lambda: 0.5, open_websocket=connect)
-    async with (
-        open_archives({name: settings}, records.publish, system_clock, "test") as archives,
-        trio.open_nursery() as nursery,
-    ):
-        intake = Intake(name, VENUES[name], settings, around, archives.get(name))
-        nursery.start_soon(intake.run)
+    started = trio.Event()
+    intake = Intake(name, VENUES[name], settings, around)
+
+    async def run(scope: trio.CancelScope) -> None:
+        with scope:
+            async with open_archives({name: settings}, records.publish, system_clock, "test") as archives:
+                intake.archive = archives.get(name)
+                started.set()
+                await intake.run()
+
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+        nursery.start_soon(run, scope)
+        await started.wait()
         yield intake, records
-        nursery.cancel_scope.cancel()
+        scope.cancel()
 
 
 def replayed(*files: Path) -> tuple[list[Sent], list[str]]:
