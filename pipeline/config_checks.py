@@ -224,7 +224,7 @@ def _url_problem(url: str, schemes: Iterable[str]) -> str | None:
 
 def _archive(settings: ArchiveSettings, _: Where) -> Problems:
     if not settings.topic and settings.files is None:
-        yield "", "names neither topic nor files"
+        yield "files", "is missing, and topic is off: there is nowhere to put anything"
 
 
 def _reconnect(settings: ReconnectSettings, _: Where) -> Problems:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.model.stats import ConnectionStats, VenueStats
+from pipeline.model.stats import ArchiveStats, ConnectionStats, VenueStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -56,6 +56,12 @@ _GAUGES: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
     ("pipeline_reconciled_timestamp_seconds", "When an account's state was last read.", lambda c: c.reconciled / 1e6),
 )
 
+_ARCHIVE_COUNTERS: tuple[tuple[str, str, Callable[[ArchiveStats], float]], ...] = (
+    ("pipeline_archive_messages", "Messages handed to the archive.", lambda a: a.messages),
+    ("pipeline_archive_lost", "Entries that the archive's files lack.", lambda a: a.lost),
+    ("pipeline_archive_written_bytes", "Compressed bytes written to the archive's files.", lambda a: a.written_bytes),
+)
+
 
 class FeedCollector(Collector):
     """Metrics of the connections."""
@@ -90,6 +96,7 @@ class FeedCollector(Collector):
                 unknown.add_metric((c.venue, c.id, field), 1)
         yield unknown
         yield from self._catalogues()
+        yield from self._archives()
 
     def _catalogues(self) -> Iterator[Metric]:
         known = GaugeMetricFamily("pipeline_instruments", "Instruments in the catalogue.", labels=("venue",))
@@ -119,6 +126,20 @@ class FeedCollector(Collector):
             failures.add_metric((venue.name,), venue.catalogue_failures)
             refused.add_metric((venue.name,), float(venue.state == "refused"))
         yield from (known, reads, failures, refused, waiting, waited, offset, silent)
+
+    def _archives(self) -> Iterator[Metric]:
+        kept = [(venue.name, venue.archive) for venue in self._venues() if venue.archive is not None]
+        for name, text, read in _ARCHIVE_COUNTERS:
+            counter = CounterMetricFamily(name, text, labels=("venue",))
+            for venue, archive in kept:
+                counter.add_metric((venue,), read(archive))
+            yield counter
+        waiting = GaugeMetricFamily(
+            "pipeline_archive_waiting_bytes", "Of the archive, in memory on their way to files.", labels=("venue",)
+        )
+        for venue, archive in kept:
+            waiting.add_metric((venue,), archive.waiting_bytes)
+        yield waiting
 
 
 class ProcessCollector(Collector):

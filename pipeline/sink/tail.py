@@ -17,7 +17,7 @@ from rich.text import Text
 
 from pipeline.avro.decoder import record_to_json
 from pipeline.avro.schemas import HEAD
-from pipeline.model.events import KINDS
+from pipeline.model.events import KINDS, WireMessage
 from pipeline.sink.reader import Received, open_reader
 from pipeline.sink.settings import KafkaSettings
 
@@ -42,7 +42,10 @@ _SIDES = {"buy": "green", "sell": "red"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument(
-        "--event", action="append", choices=sorted(KINDS), help="a kind of event; may be repeated; all kinds by default"
+        "--event",
+        action="append",
+        choices=sorted(KINDS),
+        help="a kind of event; may be repeated; by default all but wire_message",
     )
     parser.add_argument("--instrument", default="*", metavar="PATTERN", help='the venue\'s symbol, e.g. "BTC*"')
     parser.add_argument("--from-beginning", action="store_true", help="start with the oldest record that Kafka has")
@@ -59,7 +62,7 @@ async def run(arguments: argparse.Namespace, settings: KafkaSettings) -> int:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_signal, nursery.cancel_scope)
-            kinds = arguments.event or list(KINDS)
+            kinds = arguments.event or [kind for kind in KINDS if kind != WireMessage.KIND]
             async with open_reader(settings, kinds, from_beginning=arguments.from_beginning) as records:
                 await _show(records, printer, arguments.instrument, arguments.count)
             nursery.cancel_scope.cancel()
