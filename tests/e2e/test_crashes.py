@@ -247,3 +247,23 @@ async def test_a_broker_killed_twice_costs_nothing(own_broker: OwnBroker, tmp_pa
 
 def _acknowledged(count: int, stats: SinkStats) -> bool:
     return stats.acknowledged > count
+
+
+async def test_what_was_committed_is_not_repeated_though_the_spool_does_not_know(
+    broker: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a kill right after a commit."""
+    settings = kafka_settings(broker.bootstrap, tmp_path, delivery="exactly_once", shard=f"forgetful-{random.random()}")
+    tape = Tape()
+    with trio.fail_after(DEADLINE_S):
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.sink.spool.Spool.acknowledge", lambda *_, **__: None)
+            patch.setattr("pipeline.sink.spool.Spool.leave", lambda spool, _: spool.abandon())
+            async with open_sink(settings) as sink:
+                tape.publish(sink, 3_000)
+                await sink.delivered()
+        async with open_sink(settings) as sink:
+            tape.publish(sink, 100)
+            await sink.delivered()
+            assert sink.stats().recovered == 0
+    assert numbers(arrived(settings)) == tape.expected()
