@@ -105,8 +105,13 @@ class Service:
                 for link in intake.stats.connections.values()
                 if link.state != "live"
             )
-        if (failure := self.sink.stats().spool_failure) is not None:
-            reasons.append(f"the spool cannot be written: {failure}")
+        sink = self.sink.stats()
+        if sink.spool_failure is not None:
+            reasons.append(f"the spool cannot be written: {sink.spool_failure}")
+        if sink.is_full:
+            reasons.append("the spool is full: records are being lost")
+        if sink.reading_stopped_at is not None:
+            reasons.append("the spool is nearly full: nothing is read")
         return reasons
 
     def status(self) -> dict[str, Any]:

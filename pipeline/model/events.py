@@ -563,7 +563,7 @@ class FeedStatus(Event):
     status: str
     """connected, lost, replaced, gap, stale, resynced, subscribed, unsubscribed or refused."""
     scope: str
-    """What it concerns: connection, channel or instrument."""
+    """What it concerns: connection, channel, instrument, the sink, or the whole process."""
     reason: str
     channel: str | None = None
     from_sequence: int | None = None
