@@ -45,8 +45,13 @@ def test_a_wrong_byte_costs_one_block(parts: list[bytes], data: st.DataObject) -
     file = bytearray(b"".join(blocks))
     file[start + at] ^= data.draw(st.integers(1, 255))
     found = list(scan(bytes(file)))
-    assert [each.content for each in found if isinstance(each, Block)] == parts[:hit] + parts[hit + 1 :]
-    (damage,) = [each for each in found if isinstance(each, Damage)]
+    contents = [each.content for each in found if isinstance(each, Block)]
+    damages = [each for each in found if isinstance(each, Damage)]
+    if contents == parts:  # a bit of no meaning: what deflate pads its last byte with
+        assert damages == []
+        return
+    assert contents == parts[:hit] + parts[hit + 1 :]
+    (damage,) = damages
     assert (damage.start, damage.end) == (start, start + len(blocks[hit]))
 
 
