@@ -50,6 +50,8 @@ REFUSED = {
     "delivery.timeout.ms": "is always 0: a timed-out record may be in the log or not, nobody can tell",
     "retries": "is unlimited: records are kept until they are delivered",
     "message.send.max.retries": "is unlimited: records are kept until they are delivered",
+    "partitioner": "is always murmur2_random, by the key: with another one records of a key may lose their order",
+    "default.topic.config": "hides properties from these checks; give them here by their own names",
     "delivery.report.only.error": "is always false: every record is accounted for by its report",
     "transactional.id": _OURS.format("shard"),
     "isolation.level": "is chosen by whoever reads back: what was committed, where transactions are used",
