@@ -315,8 +315,8 @@ FAULTS = {
     ),
     "a secret in the file": (
         bybit("accounts: {main: {api_key: {env: K}, api_secret: abc123, channels: [order]}}"),
-        "venues.bybit.accounts.main.api_secret: expected {env: NAME} or {file: PATH}: "
-        "secrets are not written into this file",
+        ("venues.bybit.accounts.main.api_secret: expected {env: NAME} or {file: PATH}: "
+        "secrets are not written into this file"),
     ),
     "a private channel that is misspelt": (
         bybit(account("channels: [order, positon]")),
@@ -328,8 +328,8 @@ FAULTS = {
     ),
     "a private channel as a whole and in part": (
         bybit(account("channels: [order, {channel: order, market: linear}]")),
-        "venues.bybit.accounts.main.channels: "
-        "order is asked for as a whole and for linear: its events would come twice",
+        ("venues.bybit.accounts.main.channels: "
+        "order is asked for as a whole and for linear: its events would come twice"),
     ),
     "a private channel twice": (
         okx(account("passphrase: {env: P}, channels: [balance, {channel: balance, params: {updateInterval: '0'}}]")),

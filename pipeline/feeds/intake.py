@@ -21,6 +21,7 @@ from pipeline.feeds.settings import VenueSettings
 from pipeline.feeds.tap import Archive
 from pipeline.feeds.venue_rest import VenueRest
 from pipeline.model.errors import BadMessage, Refused, SessionError
+from pipeline.model.events import Instrument
 from pipeline.model.stats import VenueStats
 from pipeline.session.clock import Clock
 from pipeline.session.limiter import Limiter
@@ -156,14 +157,11 @@ class Intake:
     async def _refresh(self, listing: Listing) -> bool:
         """Read the catalogue; True if a plan can be made."""
         stats = self.stats
-        changed = []
         try:
             for market in catalogue_markets(self.venue, self.settings):
                 found = await read_market(self.venue, market, listing.get_json_bytes, self.around.clock)
-                entries = self._instruments.replace(market, found, self.around.clock())
-                if self.archive is not None:
-                    self.archive.known(market, entries)
-                changed.extend(entries)
+                # At once: what the next market's trouble held back would never be published.
+                self._announce(market, self._instruments.replace(market, found, self.around.clock()))
         except (SessionError, BadMessage) as error:
             stats.catalogue_failures += 1
             stats.last_error = str(error)
@@ -173,12 +171,16 @@ class Intake:
             return False
         stats.catalogue_reads += 1
         stats.instruments = len(self._instruments.entries)
+        return True
+
+    def _announce(self, market: str, changed: list[Instrument]) -> None:
+        if self.archive is not None:
+            self.archive.known(market, changed)
         if self.settings.publish_instruments:
             if self.archive is not None:
                 self.archive.listed(changed)
             for instrument in changed:
                 self.around.publish(instrument)
-        return True
 
     def _pause(self) -> float:
         """Seconds to the next reading: soon while there is nothing to run with, unless the venue refused."""

@@ -380,3 +380,24 @@ async def test_nothing_is_read_while_the_sink_has_no_room(autojump_clock: MockCl
         world.gate.opened.set()
         await wait_all_tasks_blocked()
         assert world.trades() == ["1", "2", "3"]
+
+
+@attrs.define
+class MoodyHost(RestHost):
+    """Answers once, and then never again."""
+
+    answers: int = 1
+
+    async def get_json_bytes(self, path: str) -> bytes:
+        self.answers -= 1
+        if self.answers < 0:
+            raise ConnectionLost("no route")
+        return await RestHost.get_json_bytes(self, path)
+
+
+async def test_what_was_read_is_published_though_the_next_market_fails(autojump_clock: MockClock) -> None:
+    channels = (ChannelSettings("spot", ("trade",)), ChannelSettings("linear", ("trade",)))
+    world = World(attrs.evolve(TRADES, channels=channels))
+    async with venue_running(world, MoodyHost(["BTC"])) as intake:
+        assert intake.stats.catalogue_failures == 1
+        assert [event.origin.instrument for event in world.published if isinstance(event, Instrument)] == ["BTC"]
