@@ -14,20 +14,26 @@ BookKey = tuple[str, str | None]
 
 Identity = tuple[object, ...]
 
-_HEAD = frozenset({"venue", "market", "instrument", "symbol", "account", "connection"})
-_STAMPED = frozenset({"receive_time", "connection"})
-"""Given to an event by us: two readings of the same thing differ in them."""
+_OURS = frozenset({"origin", "receive_time"})
+"""What tells over which connection and when an event came."""
+_NUMBERS = ("trade_id", "fill_id", "sequence")
+"""Given by the venue to one thing and no other of its kind and instrument."""
 
 
 def identity(event: Event) -> Identity | None:
-    """What is equal for an event that was received twice, over whatever connection; None if it has no identity."""
+    """What is equal for an event that was received twice, over whatever connection; None if it has no identity.
+
+    A number of the venue's where there is one, else all that it said: two states of one millisecond may share the
+    other names of an `IDENTITY`, and what is dropped here is gone.
+    """
     names = event.IDENTITY
     if not names:
         return None
-    if _STAMPED.isdisjoint(names):
-        return (event.KIND, *(getattr(event.origin if name in _HEAD else event, name) for name in names))
-    fields = (field.name for field in attrs.fields(type(event)) if field.name not in ("origin", "receive_time"))
-    return (event.KIND, event.origin.key, *(repr(getattr(event, name)) for name in fields))
+    head: Identity = (event.KIND, event.origin.key)
+    if any(name in names and getattr(event, name) is not None for name in _NUMBERS):
+        return (*head, *(getattr(event, name, None) for name in names))
+    fields = (field.name for field in attrs.fields(type(event)) if field.name not in _OURS)
+    return (*head, *(repr(getattr(event, name)) for name in fields))
 
 
 def book_key(update: BookUpdate) -> BookKey:

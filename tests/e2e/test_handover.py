@@ -61,9 +61,9 @@ async def test_announced_ends_leave_no_trace_in_the_topics(topics: Topics, tmp_p
                     await replaced(connector, dict.fromkeys(CONNECTIONS, 1))
                     await venue.wait_connections(len(CONNECTIONS))
                     assert venue.fault("notice", seconds=20) == len(CONNECTIONS)
-                    for topic, count in (("trades:*", len(SYMBOLS)), ("orders:*", 1)):
-                        await venue.wait_subscribed(topic, 2 * count)
-                        assert venue.fault("notice", seconds=20, topic=topic) == 2
+                    async with trio.open_nursery() as both:
+                        both.start_soon(announce_again, venue, "trades:*", len(SYMBOLS))
+                        both.start_soon(announce_again, venue, "orders:*", 1)
                     await replaced(connector, HANDOVERS)
                     await venue.wait_connections(len(CONNECTIONS))
                     await venue.wait_sent(venue.sent.count("trades:*") + 50, "trades:*")
@@ -86,6 +86,12 @@ async def test_announced_ends_leave_no_trace_in_the_topics(topics: Topics, tmp_p
     assert {record["sequence"] for record in quotes} == tops
     assert set(Counter(identity("bbo", record) for record in quotes).values()) == {1}
     await check_account(topics, account, "okx")
+
+
+async def announce_again(venue: SimulatedVenue, topic: str, count: int) -> None:
+    """Announce the end of a connection and of its replacement, as soon as both carry the topic."""
+    await venue.wait_subscribed(topic, 2 * count)
+    assert venue.fault("notice", seconds=20, topic=topic) == 2
 
 
 async def trade(trader: Trader) -> None:

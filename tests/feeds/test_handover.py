@@ -50,6 +50,11 @@ def letter(origin: Origin, receive_time: int) -> DeadLetter:
         (instrument("BTC"), instrument("BTC"), True),
         (instrument("BTC"), instrument("BTC", tradable=False), False),
         (Ticker(OLD, Micros(1), Micros(2), None, "base"), Ticker(NEW, Micros(1), Micros(3), None, "base"), True),
+        (
+            Ticker(OLD, Micros(1), Micros(2), None, "base", DecimalText("1")),
+            Ticker(NEW, Micros(1), Micros(2), None, "base", DecimalText("2")),
+            False,
+        ),
     ],
 )
 def test_identity_is_what_the_venue_said(first: Event, second: Event, is_same: bool) -> None:
