@@ -115,7 +115,11 @@ class FeedCollector(Collector):
         silent = CounterMetricFamily(
             "pipeline_clock_failures", "Times the venue did not tell its time.", labels=("venue",)
         )
+        unsaved = CounterMetricFamily(
+            "pipeline_state_failures", "Times the memory of accounts could not be written.", labels=("venue",)
+        )
         for venue in self._venues():
+            unsaved.add_metric((venue.name,), venue.state_failures)
             offset.add_metric((venue.name,), venue.clock_offset / 1e6)
             silent.add_metric((venue.name,), venue.clock_failures)
             waiting.add_metric((venue.name,), venue.connect_waiting)
@@ -125,7 +129,7 @@ class FeedCollector(Collector):
             reads.add_metric((venue.name,), venue.catalogue_reads)
             failures.add_metric((venue.name,), venue.catalogue_failures)
             refused.add_metric((venue.name,), float(venue.state == "refused"))
-        yield from (known, reads, failures, refused, waiting, waited, offset, silent)
+        yield from (known, reads, failures, refused, waiting, waited, offset, silent, unsaved)
 
     def _archives(self) -> Iterator[Metric]:
         kept = [(venue.name, venue.archive) for venue in self._venues() if venue.archive is not None]
