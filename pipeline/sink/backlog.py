@@ -43,6 +43,8 @@ class Backlog:
     """When the oldest record in memory came."""
     _writing_since: Micros | None = attrs.field(default=None, init=False)
     """The same of what is being written."""
+    _disk_bytes: int | None = attrs.field(default=None, init=False)
+    """What was on disk when the write under way began: until it is done, its records count as those in memory."""
     _memory_bytes: int = attrs.field(default=0, init=False)
     """Of the records in memory, those being written included."""
     _hold_until: float = attrs.field(default=-inf, init=False)
@@ -53,7 +55,8 @@ class Backlog:
     @property
     def size_bytes(self) -> int:
         """On disk and in memory."""
-        return self.spool.size_bytes + self._memory_bytes
+        on_disk = self.spool.size_bytes if self._disk_bytes is None else self._disk_bytes
+        return on_disk + self._memory_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -115,6 +118,7 @@ class Backlog:
             self._waiting = trio.Event()
             if not batch:
                 return
+            self._disk_bytes = self.spool.size_bytes
             try:
                 await trio.to_thread.run_sync(self.spool.write, list(batch))
             except OSError as error:
@@ -128,7 +132,7 @@ class Backlog:
                     log.info("spool_usable_again")
                     self.failure, self.no_space = None, False
             finally:
-                self._writing_since = None
+                self._disk_bytes = self._writing_since = None
 
     async def take(self, limit: int) -> Chunk | None:
         """The oldest records; None if the disk has none: then `take_memory` has all there is, until the next await."""
