@@ -43,23 +43,6 @@ class Alarm:
         self._rung = False
 
 
-@attrs.frozen
-class Connection:
-    """What is needed to run one connection once; a `supervisor.Child`."""
-
-    dial: Dial
-    conversation: Conversation
-    limits: Limits = attrs.field(factory=Limits)
-    alarm: Alarm = attrs.field(factory=Alarm)
-
-    @property
-    def flowing(self) -> bool:
-        return self.conversation.flowing
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await run_connection(self.dial, self.conversation, self.limits, alarm=self.alarm, task_status=task_status)
-
-
 async def run_connection(
     dial: Dial,
     conversation: Conversation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 import pytest
@@ -12,7 +13,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from pipeline.model.errors import ConnectionLost, DeadlineMissed, HeartbeatLost, Refused
-from pipeline.session.connection import Alarm, Connection, run_connection
+from pipeline.session.connection import Alarm, run_connection
 from pipeline.session.errors import ConnectionClosed
 from pipeline.session.limits import Limits
 from pipeline.session.transport import Transport
@@ -162,14 +163,13 @@ async def test_answers_are_sent_at_once_and_in_order(autojump_clock: MockClock) 
 
 
 async def test_what_others_queue_is_sent_when_the_alarm_rings(autojump_clock: MockClock) -> None:
-    wire, talk = Wire(), Talk()
-    connection = Connection(wire.dial, talk, LIMITS)
+    wire, talk, alarm = Wire(), Talk(), Alarm()
     with trio.move_on_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection.run)
+            nursery.start_soon(partial(run_connection, alarm=alarm), wire.dial, talk, LIMITS)
             await trio.sleep(4)
             talk.queued.append("order")
-            connection.alarm.ring()
+            alarm.ring()
     assert wire.sent == [(0, "subscribe"), (4, "order")]
 
 
@@ -190,7 +190,7 @@ async def test_started_when_ready_and_not_before(autojump_clock: MockClock) -> N
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(venue)
-        await nursery.start(Connection(wire.dial, talk, LIMITS).run)
+        await nursery.start(run_connection, wire.dial, talk, LIMITS)
         assert trio.current_time() == 6
         await trio.sleep(25)  # past the limit for readiness
         assert wire.closed_at == []
@@ -204,7 +204,7 @@ async def test_readiness_that_a_deadline_brings_counts(autojump_clock: MockClock
             self.ready = True
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(Connection(Wire().dial, Patient(), LIMITS).run)
+        await nursery.start(run_connection, Wire().dial, Patient(), LIMITS)
         assert trio.current_time() == 20
         nursery.cancel_scope.cancel()
 
