@@ -97,6 +97,7 @@ def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, 
                 "id": connection.id,
                 "url": connection.url,
                 "login": connection.login,
+                "archived": connection.is_archived,
                 "subscriptions": [
                     {
                         "topic": s.topic,
@@ -117,6 +118,9 @@ def _kafka(config: Config) -> dict[str, Any]:
     return {
         "bootstrap_servers": list(kafka.bootstrap_servers),
         "decimals": kafka.decimals,
+        "delivery": kafka.delivery,
+        "journal": kafka.is_journaled,
+        "shard": kafka.shard_name if kafka.is_exactly_once else None,
         "encoding": f"Confluent wire format, {registry.url}" if registry else "Avro single-object encoding",
         "topics": [
             {
@@ -141,6 +145,7 @@ def _limits(config: Config) -> dict[str, Any]:
         "max_record_bytes": kafka.max_record_bytes,
         "spool_directory": kafka.spool.directory,
         "spool_max_bytes": kafka.spool.max_bytes,
+        "spool_when_full": kafka.spool.when_full,
         "drain_within": kafka.drain_within,
     }
 
@@ -231,14 +236,18 @@ def _text(report: dict[str, Any]) -> Iterator[str]:
         for connection in venue["connections"]:
             topics = [subscription["topic"] for subscription in connection["subscriptions"]]
             more = f" … and {len(topics) - _SHOWN} more" if len(topics) > _SHOWN else ""
-            login = f"  logs in as {connection['login']}" if connection["login"] else ""
-            yield f"  [cyan]{connection['id']}[/]  {connection['url']}  {len(topics)} subscriptions{login}"
+            notes = f"  logs in as {connection['login']}" if connection["login"] else ""
+            notes += "  archived" if connection["archived"] else ""
+            yield f"  [cyan]{connection['id']}[/]  {connection['url']}  {len(topics)} subscriptions{notes}"
             yield f"    {escape(', '.join(topics[:_SHOWN]))}{more}"
         for pattern in venue["unmatched"]:
             yield f"  [yellow]matches nothing:[/] {escape(pattern)}"
     kafka = report["kafka"]
     servers = ", ".join(kafka["bootstrap_servers"]) or "in-process mock cluster"
     yield f"[bold]kafka[/]  {servers}  {kafka['encoding']}, decimals as {kafka['decimals']}"
+    journal = " out of a journal" if kafka["journal"] else ""
+    shard = f", shard {escape(kafka['shard'])}" if kafka["shard"] else ""
+    yield f"  delivery: {kafka['delivery']}{journal}{shard}"
     for topic in kafka["topics"]:
         yield f"  [cyan]{topic['topic']}[/]  {topic['schema']}  {topic['partitions']} partitions"
     yield "[bold]limits[/]"

@@ -88,3 +88,21 @@ async def test_the_example_reads_well(capsys: pytest.CaptureFixture[str]) -> Non
     assert "okx.swap.book.0  wss://ws.okx.com:8443/ws/v5/public  2 subscriptions" in text
     assert "market.book_update  pipeline.events.BookUpdate  12 partitions" in text
     assert "matches nothing" not in text
+
+
+async def test_what_becomes_of_records_and_messages_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    text = """
+    kafka: {delivery: exactly_once, shard: a, spool: {when_full: stop_reading}}
+    venues:
+      okx:
+        archive: {topic: true}
+        channels: [{market: swap, channel: book, depth: tbt, instruments: [BTC-USDT-SWAP], account: desk}]
+        accounts:
+          desk: {api_key: {env: K}, api_secret: {env: S}, passphrase: {env: P}, channels: [order]}
+    """
+    assert await check.run(loads(text), as_json=False, connect=False) == 0
+    shown = capsys.readouterr().out
+    assert "1 subscriptions  logs in as desk  archived\n" in shown
+    assert "1 subscriptions  logs in as desk\n" in shown  # the account's own stream is not archived
+    assert "delivery: exactly_once out of a journal, shard a" in shown
+    assert "spool_when_full: stop_reading" in shown

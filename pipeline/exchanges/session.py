@@ -48,9 +48,9 @@ class SubscribingSession(ABC):
     def _request(self, request: Request) -> str:
         """The text that asks for this."""
 
+    @abstractmethod
     def _login_request(self, login: Login, now: float) -> str:
         """The text that logs in. Raises `Refused` for a secret that cannot sign."""
-        raise NotImplementedError("this venue has no logins")
 
     @property
     def ready(self) -> bool:

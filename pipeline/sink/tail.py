@@ -123,7 +123,8 @@ def line(record: Received) -> Text:
         text.append(f"unreadable at {record.topic}[{record.partition}]@{record.offset}: {record.error}", style="red")
         return text
     fields = record_to_json(record.kind, record.fields)
-    text.append(f"{fields['venue']:<7}{fields['market']:<8}{fields['instrument'] or '':<22}", style="default")
+    whose = " ".join(filter(None, (fields.get("account"), fields["instrument"])))
+    text.append(f"{fields['venue']:<7}{fields['market']:<8}{whose:<22}", style="default")
     text.append(_summary(record.kind, fields), style=_SIDES.get(fields.get("aggressor", ""), "default"))
     return text
 

@@ -120,3 +120,9 @@ def test_a_kind_without_a_form_of_its_own_shows_what_it_has() -> None:
     fields = {"venue": "okx", "market": "swap", "instrument": None, "sequence": 3, "price": "1.5", "state": None}
     record = Received("t", 0, 0, b"", 0, "novelty", fields, b"")
     assert tail.line(record).plain == f"00:00:00.000  {'novelty':<14}{'okx':<7}{'swap':<8}{'':<22}price 1.5"
+
+
+def test_events_of_accounts_say_whose_they_are() -> None:
+    fields = {"venue": "okx", "market": "swap", "instrument": "X", "account": "desk", "price": "1.5"}
+    record = Received("t", 0, 0, b"", 0, "novelty", fields, b"")
+    assert f"{'swap':<8}{'desk X':<22}" in tail.line(record).plain
