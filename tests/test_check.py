@@ -16,7 +16,7 @@ EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
 
 
 async def report(text: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         assert await check.run(loads(text), as_json=True, connect=False) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found

@@ -23,7 +23,7 @@ from tests.services import KafkaBroker, SchemaRegistry, ServiceFailed, artifacts
 from tests.services.artifacts import ProvisioningError, file_digest, provision
 from tests.services.ports import reserve_port
 
-DEADLINE_S = 30
+DEADLINE_S = 120
 
 
 def create_topic(broker: KafkaBroker, topic: str) -> None:

@@ -139,6 +139,11 @@ class SimulatedVenue:
         while self.sent.count(pattern) < count:
             await self.floor.changed.park()
 
+    async def wait_written(self) -> None:
+        """Wait until the sockets have taken all that is queued, so that `sent` holds it."""
+        while any(connection.is_behind for connection in self.connections):
+            await self.floor.changed.park()
+
     async def wait_connections(self, count: int) -> None:
         """Wait until exactly so many connections are open."""
         while len(self.connections) != count:

@@ -103,6 +103,11 @@ class Connection:
     _room: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is queued that the socket has not taken yet."""
+        return self._queued > 0
+
     def post(self, message: Message) -> None:
         """Queue a message; ignored once the connection is silent or ending."""
         if self.silent or self._ending:

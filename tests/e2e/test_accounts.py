@@ -30,7 +30,7 @@ from tests.e2e.connector import (
 )
 from tests.e2e.consumer import Topics
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 SYMBOLS = {
     "bybit": ("BTCUSDT", "SOLUSDT", "BTCUSD", "BTCPERP", "BTC-26MAR27-58500-C-USDT"),
     "okx": ("BTC-USDT", "BTC-USDT-SWAP", "SOL-USDT-SWAP", "BTC-USD-SWAP", "BTC-USD-270326", "BTC-USD-270326-58500-C"),

@@ -17,7 +17,7 @@ from tests.e2e.consumer import Topics
 from tests.e2e.delivered import check_everything
 from tests.services import KafkaBroker, SchemaRegistry
 
-DEADLINE_S = 90
+DEADLINE_S = 120
 CHANNELS = [{"market": "linear", "channel": ["trade", "book"], "instruments": ["*"]}]
 MARKET = MarketSettings(rate=100, instruments=many("bybit", 2), levels=60)
 

@@ -19,7 +19,7 @@ from tests.e2e.consumer import Topics, books, check_book, prints
 from tests.e2e.program import Program, command, started, write
 from tests.services.ports import reserve_port
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 MARKET = MarketSettings(rate=60, instruments=many("bybit", 2), levels=60)
 CHANNELS = [
     {"market": "linear", "channel": ["trade", "book", "ticker"], "instruments": ["*"]},
@@ -187,5 +187,5 @@ async def test_a_second_signal_ends_the_process_at_once(registry: Any, number: s
                 await program.logged("intake_stopped")
                 assert program.process.returncode is None
                 program.process.send_signal(number)
-                with trio.fail_after(5):
+                with trio.fail_after(60):
                     assert await program.process.wait() == 128 + number

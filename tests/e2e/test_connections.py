@@ -26,7 +26,7 @@ from tests.e2e.connector import (
 from tests.e2e.consumer import Record, Topics
 from tests.e2e.delivered import check_everything
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 CHANNELS = {
     "bybit": [{"market": "linear", "channel": ["trade", "book"], "instruments": ["*USDT"]}],
     "okx": [{"market": "swap", "channel": ["trade", "book"], "instruments": ["*"]}],

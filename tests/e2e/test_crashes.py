@@ -30,7 +30,7 @@ from tests.sink.traffic import Tape, arrived, kafka_settings, numbers, origin, t
 ROOT = Path(__file__).parents[2]
 RATE = 3_000
 KILLS = 5
-DEADLINE_S = 100
+DEADLINE_S = 120
 MODES: Mapping[str, Mapping[str, Any]] = {"journal": {"journal": True}, "exactly_once": {"delivery": "exactly_once"}}
 
 

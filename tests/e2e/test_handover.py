@@ -20,7 +20,7 @@ from tests.e2e.connector import QUICK, Connector, Journal, configuration, fall_q
 from tests.e2e.consumer import EPOCH, Follower, Record, Topics, books
 from tests.e2e.delivered import check_everything
 
-DEADLINE_S = 40
+DEADLINE_S = 120
 SYMBOLS = ("BTC-USDT-SWAP", "SOL-USDT-SWAP")
 STATES = {
     "ticker": ("tickers", {"bid_price": "bidPx", "ask_price": "askPx", "volume_24h": "vol24h"}),

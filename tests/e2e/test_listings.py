@@ -13,7 +13,7 @@ from tests.e2e.connector import Journal, check_sockets, configuration, fall_quie
 from tests.e2e.consumer import Topics
 from tests.e2e.delivered import check_everything
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 
 async def test_listings_come_and_go_on_living_connections(topics: Topics, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.e2e.consumer import Topics, books, check_book, prints
 from tests.e2e.wire import book_changes, is_data, trades
 
 DATA = Path(__file__).parent.parent / "data"
-DEADLINE_S = 60
+DEADLINE_S = 120
 SECONDS = 1.2
 """How long each replay takes."""
 
@@ -128,6 +128,7 @@ async def test_recordings_arrive_whole_once_and_in_order(
                 for venue in (okx, bybit):
                     assert venue.replay is not None
                     await venue.replay.finished.wait()
+                    await venue.wait_written()
                 sent = okx.sent.total + bybit.sent.total
                 await until(lambda: len(connector.witness.data()) == sent)
                 await connector.stop()

@@ -17,7 +17,7 @@ from pipeline.sim.venue import open_venue
 from tests.e2e.connector import QUICK, Journal, configuration, fall_quiet, running, until, urls
 from tests.e2e.consumer import Follower, Topics, books
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 CHANNELS: dict[str, dict[str, Any]] = {
     "bybit": {"market": "linear", "depth": "full"},
     "okx": {"market": "swap", "book": {"seed_after": "300ms"}},

@@ -56,7 +56,7 @@ async def serving(*answers: bytes, tls: ssl.SSLContext | None = None) -> AsyncIt
     sockets = await trio.open_tcp_listeners(0, host="127.0.0.1")
     server.port = sockets[0].socket.getsockname()[1]
     listeners = [trio.SSLListener(it, tls, https_compatible=True) for it in sockets] if tls else sockets
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             for listener in listeners:
                 nursery.start_soon(trio.serve_listeners, server.serve, [listener])

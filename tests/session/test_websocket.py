@@ -48,7 +48,7 @@ async def library_server(handler: Handler, tls: ssl.SSLContext | None = None) ->
     async def accept(request: WebSocketRequest) -> None:
         await handler(await request.accept())
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             server = await nursery.start(serve_websocket, accept, "127.0.0.1", 0, tls)
             yield server.port
@@ -64,7 +64,7 @@ async def scripted_server(script: Script, *, ends: bool = True) -> AsyncIterator
         async with stream:
             await script(stream)
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as handlers, trio.open_nursery() as accepting:
             accepting.start_soon(partial(trio.serve_listeners, serve, [listener], handler_nursery=handlers))
             yield listener.socket.getsockname()[1]
@@ -273,7 +273,7 @@ async def test_a_silent_peer_cannot_keep_us_from_closing() -> None:
     async with scripted_server(script, ends=False) as port, connected(port) as transport:
         begin = trio.current_time()
         await transport.aclose()
-        assert 0.2 < trio.current_time() - begin < 2
+        assert 0.2 < trio.current_time() - begin < 20
 
 
 async def test_good_bye_is_said_even_when_cancelled() -> None:
@@ -305,12 +305,12 @@ async def test_closing_skips_messages_that_are_still_on_their_way() -> None:
         await stream.send_all(tail[2:] + frame(CLOSE, b""))
         await until_hang_up(stream)
 
-    async with scripted_server(script) as port, connected(port, Limits(close=5)) as transport:
+    async with scripted_server(script) as port, connected(port, Limits(close=30)) as transport:
         assert len(await transport.receive()) == 256
         await receive_count(transport, 744)
         begin = trio.current_time()
         await transport.aclose()
-        assert trio.current_time() - begin < 2
+        assert trio.current_time() - begin < 15  # without the bound of 30 s
 
 
 async def test_a_ping_while_closing() -> None:
@@ -320,10 +320,10 @@ async def test_a_ping_while_closing() -> None:
         await stream.send_all(frame(PING, b"") + frame(CLOSE, b""))
         await until_hang_up(stream)
 
-    async with scripted_server(script) as port, connected(port, Limits(close=5)) as transport:
+    async with scripted_server(script) as port, connected(port, Limits(close=30)) as transport:
         begin = trio.current_time()
         await transport.aclose()
-        assert trio.current_time() - begin < 2
+        assert trio.current_time() - begin < 15  # without the bound of 30 s
 
 
 async def test_closing_under_a_reader() -> None:

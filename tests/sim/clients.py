@@ -18,7 +18,7 @@ from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_
 from pipeline.sim.venue import SimulatedVenue
 
 DATA = Path(__file__).parent.parent / "data" / "sim"
-DEADLINE_S = 20.0
+DEADLINE_S = 120
 
 
 def sample(venue: str, name: str, line: int = 0) -> Any:

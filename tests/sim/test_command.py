@@ -53,7 +53,7 @@ async def simulate(*arguments: str) -> AsyncIterator[Running]:
     assert process.stderr is not None
     try:
         printed = ""
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while printed.count("\n") < 4 and (more := await process.stdout.receive_some()):
                 printed += more.decode()
         async with open_venue("bybit", listen=False) as address:
@@ -82,7 +82,7 @@ async def test_it_prints_where_it_is_serves_and_ends_cleanly(number: signal.Sign
             await client.ask({"op": "subscribe", "args": ["orderbook.50.BTCUSDT"]})
             heard = [await client.text() for _ in range(10)]
         running.process.send_signal(number)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             assert await running.process.wait() == 0
         written = [json.loads(line) for line in journal.read_text().splitlines()]
         assert [line["message"] for line in written][:10] == heard
@@ -92,7 +92,7 @@ async def test_it_prints_where_it_is_serves_and_ends_cleanly(number: signal.Sign
 async def test_scheduled_faults_happen() -> None:
     async with simulate("--venue", "okx", "--fault", "http_refuse:status=503@0.1") as running:
         assert running.process.stderr is not None
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             assert b"http_refuse" in await running.process.stderr.receive_some()
         with pytest.raises(ConnectionRejected) as caught:
             async with connect(running.venue, "/ws/v5/public"):
@@ -101,7 +101,7 @@ async def test_scheduled_faults_happen() -> None:
 
 
 async def expect_close(client: Client, code: int) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while client.websocket.closed is None:
             await trio.testing.wait_all_tasks_blocked(0.01)
     assert client.websocket.closed.code == code

@@ -79,7 +79,7 @@ async def test_what_is_no_message_arrives_as_such(kind: str) -> None:
         if kind == "garbage":
             assert (await closing(client))[0] == 1002
             return
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while True:
                 message = await client.websocket.get_message()
                 if isinstance(message, bytes):
@@ -232,7 +232,7 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
             request = b'{"op":"subscribe","args":[{"channel":"books","instId":"BTC-USDT"}]}'
             masked = bytes((0x81, 0x80 | len(request), 0, 0, 0, 0)) + request
             await stream.send_all(head.encode() + masked)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 await venue.wait_connections(1)
                 await venue.wait_connections(0)
 

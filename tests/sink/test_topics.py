@@ -126,6 +126,6 @@ async def test_being_refused_at_start_is_told(settings: KafkaSettings) -> None:
         "sasl.username": "me",
         "sasl.password": "hush",
     }
-    with trio.fail_after(15), pytest.raises(Refused, match=r"^Kafka at 127\.0\.0\.1:\d+ refused us: .*SASL"):
+    with trio.fail_after(60), pytest.raises(Refused, match=r"^Kafka at 127\.0\.0\.1:\d+ refused us: .*SASL"):
         async with open_sink(attrs.evolve(settings, properties=wrong)):
             pytest.fail("it must not open")

@@ -16,7 +16,7 @@ from pipeline.sink.reader import Received, read_records
 from pipeline.sink.settings import KafkaSettings, SpoolSettings
 from pipeline.sink.sink import Sink, wall_clock
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 
 def kafka_settings(bootstrap: str, folder: Path, **changes: Any) -> KafkaSettings:
