@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from pipeline.config_reader import Where, parse_yaml, read
 from pipeline.exchanges import VENUES
 from pipeline.exchanges.venue import Venue
 from pipeline.feeds.settings import VenueSettings
+from pipeline.feeds.shares import Ordinal, ShardSettings, Share
 from pipeline.model.errors import ConfigError
 from pipeline.observe.settings import HttpSettings, LogSettings
 from pipeline.sink.settings import KafkaSettings
+
+MAX_WORKERS = 64
 
 
 @attrs.frozen
@@ -28,6 +32,42 @@ class Config:
     http: HttpSettings = attrs.field(factory=HttpSettings)
     shutdown_within: float = 30.0
     """Seconds from the signal to stop until the process ends, whatever is unfinished then."""
+    workers: int = 1
+    """Processes, each with its share of the subscriptions; with more than one, another process watches over them."""
+    worker_silence: float = 10.0
+    """Seconds without an answer after which a worker is taken for hung: the service is not ready then."""
+    shard: ShardSettings = attrs.field(factory=ShardSettings)
+
+    @property
+    def shares(self) -> int:
+        """Into how many parts the subscriptions are split, over all instances."""
+        return self.shard.count * self.workers
+
+    def share(self, worker: int = 0) -> Share:
+        """What one of this instance's workers takes. Raises `ConfigError` where the environment does not tell."""
+        index = self.shard.index
+        if isinstance(index, Ordinal):
+            name, index = index.env, index.resolve(os.environ)
+            if index >= self.shard.count:
+                where = f"shard.index: environment variable {name} says {index}"
+                raise ConfigError([f"{where}, which is not below shard.count, which is {self.shard.count}"])
+        return Share(index * self.workers + worker, self.shares)
+
+    def for_share(self, share: Share) -> Config:
+        """With a spool, an archive and names in Kafka that no other share has."""
+        if share.is_whole:
+            return self
+        kafka = self.kafka
+        return attrs.evolve(
+            self,
+            kafka=attrs.evolve(
+                kafka,
+                client_id=kafka.client_id + share.suffix,
+                shard=kafka.shard_name + share.suffix if kafka.is_exactly_once else None,
+                spool=attrs.evolve(kafka.spool, directory=own_folder(kafka.spool.directory, share)),
+            ),
+            venues={name: _with_own_archive(venue, share) for name, venue in self.venues.items()},
+        )
 
 
 def load(path: str | Path, venues: Mapping[str, Venue] = VENUES) -> Config:
@@ -35,19 +75,36 @@ def load(path: str | Path, venues: Mapping[str, Venue] = VENUES) -> Config:
 
     Raises `ConfigError` with every problem of the file, one line each: `path: what`.
     """
+    return loads(read_text(path), venues)
+
+
+def read_text(path: str | Path) -> str:
+    """What a configuration file holds. Raises `ConfigError`."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError([f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"byte {error.start}: not UTF-8"]) from None
-    return loads(text, venues)
 
 
 def loads(text: str, venues: Mapping[str, Venue] = VENUES) -> Config:
     """The same from YAML text."""
     parts = rules(venues)
     return read(parse_yaml(text), Config, attrs.evolve(parts, checks={**parts.checks, Config: _whole}))
+
+
+def own_folder(directory: str, share: Share) -> str:
+    """Where a share keeps what it does not share: `share-3-of-8` in the directory, or all of it."""
+    return directory if share.is_whole else str(Path(directory) / f"share{share.suffix}")
+
+
+def _with_own_archive(venue: VenueSettings, share: Share) -> VenueSettings:
+    if venue.archive is None or venue.archive.files is None:
+        return venue
+    # Each tidies up after itself, and would take the others' files for its own.
+    files = attrs.evolve(venue.archive.files, directory=own_folder(venue.archive.files.directory, share))
+    return attrs.evolve(venue, archive=attrs.evolve(venue.archive, files=files))
 
 
 def _whole(config: Config, _: Where) -> Iterator[tuple[str, str]]:
@@ -61,3 +118,8 @@ def _whole(config: Config, _: Where) -> Iterator[tuple[str, str]]:
             "kafka.drain_within",
             f"{config.kafka.drain_within:g} s do not fit into shutdown_within, which is {config.shutdown_within:g} s",
         )
+    if config.workers > MAX_WORKERS:
+        yield "workers", f"must be between 1 and {MAX_WORKERS}, not {config.workers}"
+    index, count = config.shard.index, config.shard.count
+    if isinstance(index, int) and index >= count:
+        yield "shard.index", f"must be below count, which is {count}, not {index}"

@@ -23,7 +23,8 @@ from pipeline.feeds.settings import (
     UrlSettings,
     VenueSettings,
 )
-from pipeline.feeds.specs import BOOK, CANDLE, account_specs, expand, session_times
+from pipeline.feeds.shares import ShardSettings
+from pipeline.feeds.specs import BOOK, CANDLE, STATES, account_specs, expand, session_times
 from pipeline.model.events import KINDS
 from pipeline.observe.settings import HttpSettings
 from pipeline.sink.properties import REFUSED
@@ -48,6 +49,8 @@ _BOUNDS = {
     (HeartbeatSettings, "max_active_time"): Bounds(30, 600),
     (HttpSettings, "port"): Bounds(0, 65_535),
     (ReconnectSettings, "factor"): Bounds(1),
+    (ShardSettings, "index"): Bounds(0),
+    (ShardSettings, "count"): Bounds(1, 1_000),
 }
 
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -193,6 +196,17 @@ def _contradictions(entry: ChannelSettings) -> Problems:
         yield "price_type", f'unknown price type "{entry.price_type}"; {suggestion(entry.price_type, PRICE_TYPES)}'
     if entry.variant is not None and len(entry.channel) > 1:
         yield "variant", "belongs to one channel; give that channel an entry of its own"
+    if entry.overload == "conflate":
+        yield from _never_conflated(entry)
+
+
+def _never_conflated(entry: ChannelSettings) -> Problems:
+    for channel in entry.channel:
+        if channel not in (BOOK, *STATES):
+            yield "overload", f"{channel} is never conflated, only {', '.join(STATES)} and what is derived from a book"
+    book = entry.book
+    if BOOK in entry.channel and not book.derive_bbo and book.top_levels is None:
+        yield "overload", "books are never conflated, and neither book.derive_bbo nor book.top_levels is on"
 
 
 def _urls(urls: UrlSettings, _: Where) -> Problems:

@@ -19,6 +19,7 @@ import attrs
 import cattrs
 import yaml
 
+from pipeline.feeds.shares import Ordinal
 from pipeline.model.errors import ConfigError
 from pipeline.model.secret import Secret
 from pipeline.observe.logs import looks_secret
@@ -250,7 +251,10 @@ class _Reader:
             return value
         if isinstance(value, dict) and Secret in kinds:
             return self._secret(value, Secret)
+        if isinstance(value, dict) and (described := next(filter(attrs.has, kinds), None)) is not None:
+            return self._object(value, described)
         names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", Secret: SECRET_FORM}
+        names[Ordinal] = "{env: NAME}"
         if float in kinds:
             del names[int]
         raise self._expected(" or ".join(names[kind] for kind in kinds if kind in names), value)

@@ -18,6 +18,7 @@ from pipeline.feeds.settings import (
     UrlSettings,
     VenueSettings,
 )
+from pipeline.feeds.shares import Ordinal, ShardSettings, Share
 from pipeline.model.errors import ConfigError
 from pipeline.model.secret import Secret
 from pipeline.observe.settings import HttpSettings, LogSettings
@@ -58,6 +59,7 @@ def channel(text: str, venue: str = "bybit") -> str:
 LONG_SILENCE = "okx closes after 30 s of silence; 30 s is too late"
 BARE_STAR = "expected alphabetic or numeric character, but found ']'; a value that begins with * needs quotes"
 PROPERTY = "expected text or a number or true or false or {env: NAME} or {file: PATH}, got a list"
+TOP = "venues, kafka, log, http, shutdown_within, workers, worker_silence, shard"
 INTERVALS = "1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 12h, 1d, 1w, 1M"
 NOT_SHOWN = "a value that is not shown"
 NOT_HERE = "expected {env: NAME} or {file: PATH}: secrets are not written into this file"
@@ -65,6 +67,23 @@ SECONDS = "expected a number of seconds (or 500ms, 15s, 5m, 2h, 7d)"
 SIZE = "expected a number of bytes (or 64MiB, 10GB)"
 
 FAULTS = {
+    # Shares
+    "no workers": (f"{MINIMAL}\nworkers: 0", "workers: must be at least 1, not 0"),
+    "a slip of the workers": (f"{MINIMAL}\nworkers: 100", "workers: must be between 1 and 64, not 100"),
+    "a shard too far": (
+        f"{MINIMAL}\nshard: {{index: 2, count: 2}}",
+        "shard.index: must be below count, which is 2, not 2",
+    ),
+    "a negative shard": (f"{MINIMAL}\nshard: {{index: -1}}", "shard.index: must be at least 0, not -1"),
+    "a shard by name": (
+        f"{MINIMAL}\nshard: {{index: pipeline-1}}",
+        'shard.index: expected a whole number or {env: NAME}, got "pipeline-1"',
+    ),
+    "a shard out of a file": (
+        f"{MINIMAL}\nshard: {{index: {{env: POD, file: x}}}}",
+        "shard.index.file: unknown key; known: env",
+    ),
+    "no shards": (f"{MINIMAL}\nshard: {{count: 0}}", "shard.count: must be between 1 and 1000, not 0"),
     # YAML
     "nothing": ("", "venues: no channel of any venue is configured"),
     "a text": ("hello", 'expected a mapping, got "hello"'),
@@ -91,7 +110,10 @@ FAULTS = {
         f"{MINIMAL}\nhttp: {{tls: true}}",
         "http.tls: unknown key; known: enabled, host, port",
     ),
-    "a number as a key": (f"{MINIMAL}\n7: 8", "7: unknown key; known: venues, kafka, log, http, shutdown_within"),
+    "a number as a key": (
+        f"{MINIMAL}\n7: 8",
+        f"7: unknown key; known: {TOP}",
+    ),
     "a number as a name": ("venues: {5: {}}", "venues.5: a key must be text; put it in quotes"),
     "a word for a duration": (kafka("linger: fast"), f'kafka.linger: {SECONDS}, got "fast"'),
     "true for a duration": (kafka("linger: true"), f"kafka.linger: {SECONDS}, got true"),
@@ -282,7 +304,7 @@ FAULTS = {
     ),
     "a secret where nothing belongs": (
         f"{MINIMAL}\napi_secret: hunter2",
-        "api_secret: unknown key; known: venues, kafka, log, http, shutdown_within",
+        f"api_secret: unknown key; known: {TOP}",
     ),
     # Venues
     "no channels": ("venues: {bybit: {}, okx: {}}", "venues: no channel of any venue is configured"),
@@ -494,6 +516,7 @@ SECTIONS: dict[type, str] = {
     HeartbeatSettings: "venues.bybit.heartbeat",
     TimeoutSettings: "venues.bybit.timeouts",
     ReconnectSettings: "venues.bybit.reconnect",
+    ShardSettings: "shard",
 }
 
 
@@ -632,3 +655,51 @@ def test_accounts_are_enough_to_run_for() -> None:
 
 def test_several_parts_of_a_private_channel_are_no_repetition() -> None:
     loads(bybit(account("channels: [{channel: order, market: linear}, {channel: order, market: spot}, fill]")))
+
+
+@pytest.mark.parametrize(
+    ("value", "index"), [("pipeline-3", 3), ("0", 0), (" 2\n", 2), ("exchange-pipeline-demo-1", 1)]
+)
+def test_the_environment_tells_which_shard_this_is(value: str, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = loads(f"{MINIMAL}\nworkers: 3\nshard: {{index: {{env: POD_NAME}}, count: 4}}")
+    assert config.shard.index == Ordinal("POD_NAME")
+    monkeypatch.setenv("POD_NAME", value)
+    assert [config.share(worker) for worker in range(3)] == [Share(3 * index + worker, 12) for worker in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "is not set"),
+        ("", "is not set"),
+        ("pipeline", 'is "pipeline": neither a number nor a name ending in -N'),
+        ("pipeline-", 'is "pipeline-": neither a number nor a name ending in -N'),
+        ("pipeline-²", 'is "pipeline-²": neither a number nor a name ending in -N'),
+        ("pipeline-4", "says 4, which is not below shard.count, which is 4"),
+    ],
+)
+def test_an_environment_that_does_not_tell_the_shard(
+    value: str | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = loads(f"{MINIMAL}\nshard: {{index: {{env: POD_NAME}}, count: 4}}")
+    monkeypatch.delenv("POD_NAME", raising=False)
+    if value is not None:
+        monkeypatch.setenv("POD_NAME", value)
+    with pytest.raises(ConfigError) as caught:
+        config.share()
+    assert caught.value.problems == [f"shard.index: environment variable POD_NAME {why}"]
+
+
+def test_shares_have_nothing_in_common_and_the_whole_is_as_configured() -> None:
+    archive = "archive: {files: {directory: tape}}"
+    config = loads(
+        f"{bybit(archive)}\nworkers: 2\nkafka: {{delivery: exactly_once, shard: a, spool: {{directory: s}}}}"
+    )
+    own = config.for_share(config.share(1))
+    assert own.kafka.client_id == "exchange-pipeline-1-of-2"
+    assert own.kafka.shard_name == "a-1-of-2"
+    assert own.kafka.spool.directory == "s/share-1-of-2"
+    assert own.venues["bybit"].archive is not None
+    assert own.venues["bybit"].archive.files is not None
+    assert own.venues["bybit"].archive.files.directory == "tape/share-1-of-2"
+    assert loads(bybit(archive)).for_share(Share()) == loads(bybit(archive))
