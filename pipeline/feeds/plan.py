@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import attrs
 
 from pipeline.exchanges.venue import Catalogue, ChannelSpec, EndpointLimits, Hosts, Subscription, Venue
 from pipeline.feeds.settings import AccountSettings, BookSettings, ChannelSettings, VenueSettings
-from pipeline.feeds.specs import account_specs, channel_specs, session_times
+from pipeline.feeds.shares import WHOLE, Share, load_of, owner, split
+from pipeline.feeds.specs import BOOK, STATES, account_specs, channel_specs, session_times
 from pipeline.model.events import Instrument
 
 Matches = Callable[[str, str], bool]
 """Whether an instrument (first) is meant by a configured name or pattern (second)."""
+
+Key = tuple[str | None, str, str]
+"""What tells a topic from all others of its venue: login, endpoint, topic."""
 
 
 @attrs.frozen
@@ -29,9 +33,11 @@ class Want:
     """The account that the events are about."""
     is_archived: bool = False
     """Whether what comes is to be kept as it came, which holds for all of its connection."""
+    is_conflated: bool | None = None
+    """Whether only its latest states are published while its connection lags; None: its entry is not about states."""
 
     @property
-    def key(self) -> tuple[str | None, str, str]:
+    def key(self) -> Key:
         """A topic is one only within its endpoint and login: Bybit's spot and linear share names."""
         return self.login, self.subscription.endpoint, self.subscription.topic
 
@@ -41,7 +47,7 @@ class ConnectionPlan:
     """One connection and what it carries."""
 
     id: str
-    """`venue.group.number`, unique in the process."""
+    """`venue.group.number`; `venue.group.share-number` where there are several shares, so unique over all of them."""
     venue: str
     group: str
     endpoint: str
@@ -70,6 +76,13 @@ class VenuePlan:
     connections: tuple[ConnectionPlan, ...]
     unmatched: tuple[str, ...]
     """Configured instruments or patterns that match nothing tradable, as `market channel pattern`."""
+    leaving: frozenset[Key] = frozenset()
+    """What is in the plan only because it was to be kept: by now it belongs to another share."""
+
+    @property
+    def load(self) -> int:
+        """What it is expected to cost, relative to other plans."""
+        return sum(load_of(want.subscription.kind) for connection in self.connections for want in connection.wants)
 
 
 def hosts(venue: Venue, settings: VenueSettings) -> Hosts:
@@ -106,14 +119,20 @@ def make_plan(
     catalogue: Catalogue,
     before: Sequence[ConnectionPlan] = (),
     matches: Matches = fnmatchcase,
+    share: Share = WHOLE,
+    keep: Collection[Key] = (),
 ) -> VenuePlan:
-    """The plan for the present catalogue.
+    """The plan of one share for the present catalogue.
 
     What is subscribed already stays on its connection; new topics fill free places before they open new
     connections; a connection that has lost all its topics is dropped. A topic wanted twice is subscribed once.
+    Topics in `keep` stay in the plan for as long as anybody wants them, whoever's they are.
     """
     wants, unmatched = _wants(venue, settings, catalogue, matches)
-    wanted = {want.key: want for want in wants}
+    places = _places(name, settings, wants, share.count)
+    wanted = {want.key: want for want in wants if places[want.key] == share.index or want.key in keep}
+    leaving = frozenset(key for key in wanted if places[key] != share.index)
+    prefix = "" if share.is_whole else f"{share.index}-"
     drafts: dict[tuple[str, str], list[_Draft]] = {}
     for plan in before:
         draft = _Draft(plan.id, plan.group, plan.endpoint, plan.login, plan.account)
@@ -128,7 +147,7 @@ def make_plan(
             if draft.has_room(want, limits, settings.max_topics_per_connection):
                 break
         else:
-            found = _free_id(f"{name}.{want.group}", own)
+            found = _free_id(f"{name}.{want.group}.{prefix}", own)
             draft = _Draft(found, want.group, want.subscription.endpoint, want.login, want.account)
             own.append(draft)
         draft.add(want)
@@ -144,7 +163,30 @@ def make_plan(
         for d in own
         if d.wants
     )
-    return VenuePlan(connections, tuple(unmatched))
+    return VenuePlan(connections, tuple(unmatched), leaving)
+
+
+def own_accounts(name: str, settings: VenueSettings, share: Share) -> list[str]:
+    """The accounts whose events are the share's business: that follows from the configuration alone."""
+    return [account for account, place in _account_places(name, settings, share.count).items() if place == share.index]
+
+
+def publishes_instruments(name: str, market: str, share: Share) -> bool:
+    """Whether a market's catalogue is the share's to publish. Every share reads it."""
+    return owner(f"{name}/{market}", share.count) == share.index
+
+
+def _places(name: str, settings: VenueSettings, wants: Iterable[Want], count: int) -> dict[Key, int]:
+    accounts = _account_places(name, settings, count)
+    keys = {"\0".join((name, *(part or "" for part in want.key))): want for want in wants if want.account is None}
+    public = split({unit: load_of(want.subscription.kind) for unit, want in keys.items()}, count)
+    places = {want.key: public[unit] for unit, want in keys.items()}
+    return places | {want.key: accounts[want.account] for want in wants if want.account is not None}
+
+
+def _account_places(name: str, settings: VenueSettings, count: int) -> dict[str, int]:
+    units = {f"{name}/{account}": account for account in settings.accounts}
+    return {units[unit]: place for unit, place in split(dict.fromkeys(units, 1), count).items()}
 
 
 @attrs.define
@@ -184,13 +226,13 @@ def _wire_bytes(want: Want) -> int:
 
 def _free_id(prefix: str, drafts: list[_Draft]) -> str:
     used = {draft.id for draft in drafts}
-    return next(f"{prefix}.{n}" for n in range(len(drafts) + 1) if f"{prefix}.{n}" not in used)
+    return next(f"{prefix}{n}" for n in range(len(drafts) + 1) if f"{prefix}{n}" not in used)
 
 
 def _wants(
     venue: Venue, settings: VenueSettings, catalogue: Catalogue, matches: Matches
 ) -> tuple[list[Want], list[str]]:
-    wants: dict[tuple[str | None, str, str], Want] = {}
+    wants: dict[Key, Want] = {}
     unmatched: list[str] = []
     has_archive = settings.archive is not None
     for spec, channel in channel_specs(settings):
@@ -199,11 +241,18 @@ def _wants(
         for subscription in venue.subscriptions(spec, instruments):
             is_archived = has_archive and channel.archive is not False
             want = Want(
-                subscription, _group(subscription, channel), channel.book, channel.account, is_archived=is_archived
+                subscription,
+                _group(subscription, channel),
+                channel.book,
+                channel.account,
+                is_archived=is_archived,
+                is_conflated=channel.overload == "conflate" if spec.channel in (BOOK, *STATES) else None,
             )
             first = wants.setdefault(want.key, want)
             if is_archived and not first.is_archived:
-                wants[want.key] = attrs.evolve(first, is_archived=True)
+                first = wants[want.key] = attrs.evolve(first, is_archived=True)
+            if first.is_conflated is None and want.is_conflated is not None:
+                wants[want.key] = attrs.evolve(first, is_conflated=want.is_conflated)
     for account, its in settings.accounts.items():
         for subscription in _private(venue, its):
             group, is_archived = f"{account}.{subscription.endpoint}", has_archive and its.archive

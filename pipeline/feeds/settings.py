@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import attrs
 
@@ -83,6 +83,9 @@ class ChannelSettings:
     """Log in with this account of the venue: for market data that only some accounts get (OKX depth 50 and "tbt")."""
     archive: bool | None = None
     """Whether to archive its messages, and with them all of its connections; None: if the venue has an archive."""
+    overload: Literal["queue", "conflate"] = "queue"
+    """While the connection lags: "queue" publishes everything, however late; "conflate" only the latest state of each
+    instrument, of tickers, BBOs and book tops (the latter two also where they are derived from a book)."""
 
 
 @attrs.frozen
@@ -191,6 +194,18 @@ class ReconnectSettings:
 
 
 @attrs.frozen
+class OverloadSettings:
+    """What one connection may take of the process, and when it counts as behind the venue."""
+
+    messages_per_turn: int = 256
+    """Most messages of one connection until timers, HTTP and the other connections have their turn."""
+    lag: float = 2.0
+    """Seconds behind the venue at which `feed_status` tells "lagging"; "caught_up" follows at half of that."""
+    interval: float = 0.1
+    """While a connection lags: seconds between the states of one instrument, in channels with `overload: conflate`."""
+
+
+@attrs.frozen
 class VenueSettings:
     """One venue."""
 
@@ -212,6 +227,7 @@ class VenueSettings:
     """A bound below the venue's own, to spread load over connections."""
     silent_reconnects: bool = True
     """Reconnect when a stale subscription stays silent after it was subscribed anew."""
+    overload: OverloadSettings = attrs.field(factory=OverloadSettings)
     archive: ArchiveSettings | None = None
     """None: nothing is archived."""
 

@@ -9,6 +9,8 @@ from pipeline.exchanges.venue import ChannelSpec, SessionTimes
 from pipeline.feeds.settings import AccountSettings, ChannelSettings, VenueSettings
 
 BOOK, CANDLE = "book", "candle"
+STATES = ("ticker", "bbo")
+"""Channels of which only the latest state counts."""
 
 
 def expand(entry: ChannelSettings) -> list[ChannelSpec]:
