@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from math import inf
 from typing import Protocol
 
 import attrs
@@ -16,8 +17,18 @@ from pipeline.feeds.account_file import AccountFile
 from pipeline.feeds.account_state import AccountState
 from pipeline.feeds.catalogue import InstrumentBook, read_market
 from pipeline.feeds.link import Link, Surroundings
-from pipeline.feeds.plan import ConnectionPlan, VenuePlan, catalogue_markets, hosts, make_plan
+from pipeline.feeds.plan import (
+    ConnectionPlan,
+    Key,
+    VenuePlan,
+    catalogue_markets,
+    hosts,
+    make_plan,
+    own_accounts,
+    publishes_instruments,
+)
 from pipeline.feeds.settings import VenueSettings
+from pipeline.feeds.shares import WHOLE, Share, part_of
 from pipeline.feeds.tap import Archive
 from pipeline.feeds.venue_rest import VenueRest
 from pipeline.model.errors import BadMessage, Refused, SessionError
@@ -31,6 +42,9 @@ log = structlog.get_logger(__name__)
 
 FORBIDDEN_PAUSE = 600.0
 """Seconds without REST requests after an HTTP 403: Bybit's ban for too many requests lasts ten minutes."""
+HELD_REFRESHES = 1.5
+"""How long a topic that another share has to take over is kept, in intervals of the catalogue's refresh: the other one
+learns of it at its own next reading, and until then it would be nobody's."""
 
 
 def tls_context(settings: VenueSettings) -> ssl.SSLContext | None:
@@ -87,6 +101,9 @@ class Intake:
     around: Surroundings
     archive: Archive | None = None
     """Where what comes is kept as it came."""
+    share: Share = WHOLE
+    siblings: int = 1
+    """Processes on this machine, this one included, that keep to the venue's rates together."""
     stats: VenueStats = attrs.field(init=False)
     _instruments: InstrumentBook = attrs.field(factory=InstrumentBook, init=False)
     _links: dict[str, Link] = attrs.field(factory=dict, init=False)
@@ -96,11 +113,13 @@ class Intake:
     _accounts: dict[str, AccountState] = attrs.field(factory=dict, init=False)
     _connects: Limiter = attrs.field(init=False)
     _requests: Limiter = attrs.field(init=False)
+    _leaving: dict[Key, float] = attrs.field(factory=dict, init=False)
+    """Until when topics are kept that belong to another share by now."""
 
     def __attrs_post_init__(self) -> None:
         self.stats = VenueStats(self.name)
-        self._connects = Limiter(self.venue.connects)
-        self._requests = Limiter(self.venue.rest_requests)
+        self._connects = Limiter(part_of(self.venue.connects, self.siblings))
+        self._requests = Limiter(part_of(self.venue.rest_requests, self.siblings))
 
     def refreshed_stats(self) -> VenueStats:
         """The counters, with what is only looked up when somebody asks."""
@@ -118,13 +137,13 @@ class Intake:
         around = self.around
         async with open_rest(self.venue, self.settings, around.random, around.clock, self._requests) as rest:
             self._rest = rest
-            side, entries = self.venue.accounts, self._instruments.entries
+            side, accounts, entries = self.venue.accounts, self.settings.accounts, self._instruments.entries
             if side is not None:
                 self._accounts = {
                     name: AccountState(
-                        name, account.reconcile, side, entries, rest, self._account_file(name), around.safe_until
+                        name, accounts[name].reconcile, side, entries, rest, self._account_file(name), around.safe_until
                     )
-                    for name, account in self.settings.accounts.items()
+                    for name in own_accounts(self.name, self.settings, self.share)
                 }
             async with trio.open_nursery() as nursery:
                 for account in self._accounts.values():
@@ -176,7 +195,7 @@ class Intake:
     def _announce(self, market: str, changed: list[Instrument]) -> None:
         if self.archive is not None:
             self.archive.known(market, changed)
-        if self.settings.publish_instruments:
+        if self.settings.publish_instruments and publishes_instruments(self.name, market, self.share):
             if self.archive is not None:
                 self.archive.listed(changed)
             for instrument in changed:
@@ -191,7 +210,7 @@ class Intake:
         return min(refresh, self.settings.reconnect.max, self.settings.reconnect.first * 2.0**doublings)
 
     def _apply(self, nursery: trio.Nursery, tls: ssl.SSLContext | None) -> None:
-        plan = make_plan(self.name, self.venue, self.settings, self._instruments.entries, self._plan)
+        plan = self._make_plan()
         self._note_unmatched(plan)
         self.stats.state = "running"
         self._plan = plan.connections
@@ -220,6 +239,19 @@ class Intake:
                 self.stats.connections[name] = link.stats
                 scope = self._scopes[name] = trio.CancelScope()
                 nursery.start_soon(self._run_link, link, scope, name=name)
+
+    def _make_plan(self) -> VenuePlan:
+        """Topics that listings have moved to another share stay for a while: better twice than not at all."""
+        now, pause = trio.current_time(), self.settings.refresh_instruments
+        present = (want.key for connection in self._plan for want in connection.wants)
+        keep = {key for key in present if self._leaving.get(key, inf) > now}
+        entries = self._instruments.entries
+        plan = make_plan(self.name, self.venue, self.settings, entries, self._plan, share=self.share, keep=keep)
+        moving = plan.leaving - self._leaving.keys()
+        if moving:
+            log.info("topics_move_to_other_shares", venue=self.name, count=len(moving))
+        self._leaving = {key: self._leaving.get(key, now + HELD_REFRESHES * pause) for key in plan.leaving}
+        return plan
 
     async def _run_link(self, link: Link, scope: trio.CancelScope) -> None:
         with scope:
