@@ -61,7 +61,7 @@ class Service:
         async with trio.open_nursery() as whole:
             self._whole = whole.cancel_scope
             if self.config.http.enabled:
-                pages = Pages(render(self._collectors()), self.status, self.not_ready)
+                pages = Pages(render(self._collectors()), self.status, self.not_ready, self.not_started)
                 self.address = await whole.start(serve_http, self.config.http, pages)
                 log.info("http_listening", address=self.address)
             async with open_sink(self.config.kafka) as sink:
@@ -114,8 +114,17 @@ class Service:
             reasons.append("the spool is nearly full: nothing is read")
         return reasons
 
+    def not_started(self) -> list[str]:
+        """What the first start still waits for: the sink to open, each venue to have been asked for its catalogue."""
+        if self.sink is None:
+            return ["Kafka has not been reached yet"]
+        stats = {name: intake.stats for name, intake in self.intakes.items()}
+        asked = {name for name, each in stats.items() if each.catalogue_reads or each.catalogue_failures}
+        return [f"{name} has not been asked for its catalogue yet" for name in self.config.venues if name not in asked]
+
     def status(self) -> dict[str, Any]:
         """Everything there is to know, ready for JSON; times are microseconds UTC."""
+        kafka = self.config.kafka
         return {
             "version": __version__,
             "started": self._started,
@@ -124,6 +133,8 @@ class Service:
             "not_ready": self.not_ready(),
             "venues": {name: attrs.asdict(intake.refreshed_stats()) for name, intake in self.intakes.items()},
             "sink": attrs.asdict(self.sink.stats()) if self.sink is not None else None,
+            "spool": {"max_bytes": kafka.spool.max_bytes, "when_full": kafka.spool.when_full},
+            "latency_bounds_s": LATENCY_BOUNDS_S,
         }
 
     async def _run_venues(self, sink: Sink, task_status: trio.TaskStatus[None]) -> None:

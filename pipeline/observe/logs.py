@@ -11,6 +11,8 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from pipeline.observe.recent import RECENT, RecentHandler
+from pipeline.observe.repeats import QuietHandler, Repeats
 from pipeline.observe.settings import LogSettings
 
 REDACTED = "***"
@@ -65,7 +67,8 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    handler = logging.StreamHandler(stream)
+    handler = QuietHandler(stream, Repeats(settings.repeats))
+    handler.setLevel(settings.level.upper())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -76,8 +79,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(settings.level.upper())
+    root.handlers[:] = [handler, RecentHandler(RECENT, redact)]
+    # What the status page tells does not depend on how much is written.
+    root.setLevel(min(handler.level, logging.INFO))
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(capture=True)

@@ -152,7 +152,7 @@ class ProcessCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily("process_cpu_seconds", "CPU time used.", value=usage.ru_utime + usage.ru_stime)
-        yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", value=_resident_bytes())
+        yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", value=resident_bytes())
         yield GaugeMetricFamily("pipeline_gc_objects", "Objects of the youngest generation.", value=gc.get_count()[0])
 
 
@@ -191,7 +191,8 @@ def render(collectors: Iterable[Collector]) -> Callable[[], bytes]:
     return lambda: generate_latest(registry)
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Memory that the process has in RAM; where that is not told, the most it ever had."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * resource.getpagesize()

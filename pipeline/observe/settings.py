@@ -6,6 +6,8 @@ from typing import Literal
 
 import attrs
 
+from pipeline.model.secret import Secret
+
 
 @attrs.frozen
 class LogSettings:
@@ -14,13 +16,25 @@ class LogSettings:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
     """auto: console on a terminal, else JSON lines."""
+    repeats: int = 5
+    """Warnings and errors of one event and connection that are written per minute; the others are counted."""
 
 
 @attrs.frozen
 class HttpSettings:
-    """Metrics, probes and status over HTTP."""
+    """Metrics, probes and the status page over HTTP."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = 9464
     """0 picks a free port, printed at start."""
+    token: Secret | None = None
+    """What a caller must show for everything but the probes: as a bearer token, or as the password of any user."""
+    protect_metrics: bool = True
+    """Whether the token is wanted for `/metrics` too."""
+    listeners: int = 16
+    """Browsers that may watch at once."""
+    send_within: float = 5.0
+    """Seconds until a connection that does not take what it asked for is cut."""
+    loop_late: float = 5.0
+    """Seconds by which the event loop may be late before the process tells that it is not alive."""

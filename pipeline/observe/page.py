@@ -1,0 +1,434 @@
+"""The status page: the service's status as sections of HTML, complete without a script. Pure; time is in the status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import attrs
+
+from pipeline.observe import wording
+from pipeline.observe.history import Onsets, Rises, Samples
+from pipeline.observe.markup import Html, element, joined
+from pipeline.observe.problems import CONNECTED, Problem, Status, connections, counters, find_problems, headline
+
+_MAX_ROWS = 200
+_MAX_NOTES = 30
+_REST_S = 300.0
+"""Seconds without another that a gap, a reconnect or the like stays on top of the page."""
+
+
+@attrs.frozen
+class View:
+    """What the page shows at one moment."""
+
+    title: str
+    sections: Mapping[str, Html]
+    """By their id, in the page's order."""
+
+
+@attrs.define(eq=False)
+class _Part:
+    """One process, with what is remembered of it."""
+
+    rates: Samples = attrs.field(factory=lambda: Samples(10.0))
+    latencies: Samples = attrs.field(factory=lambda: Samples(60.0, apart_s=5.0))
+    rises: Rises = attrs.field(factory=lambda: Rises(_REST_S))
+
+    def look(self, status: Status) -> None:
+        now, counted = status["now"], counters(status)
+        self.rates.note(now, counted)
+        self.rises.note(now, counted)
+        if status["sink"] is not None:
+            self.latencies.note(now, dict(enumerate(status["sink"]["latency"]["counts"])))
+
+
+@attrs.define(eq=False)
+class StatusPage:
+    """Turns one status after the other into views; the ones before give rates and beginnings."""
+
+    _parts: dict[str, _Part] = attrs.field(factory=dict, init=False)
+    _onsets: Onsets = attrs.field(factory=Onsets, init=False)
+
+    def view(self, status: Status) -> View:
+        """The page at this moment."""
+        statuses = parts(status)
+        self._parts = {label: self._parts.get(label, _Part()) for label in statuses}
+        problems: list[Problem] = []
+        for label, one in statuses.items():
+            self._parts[label].look(one)
+            problems += (_labelled(each, label) for each in find_problems(one, self._parts[label].rises))
+        problems.sort(key=lambda problem: problem.severity != "bad")
+        now = status["now"]
+        since = self._onsets.note(now, {problem.key: problem.since for problem in problems})
+        said = headline(_merged(statuses), problems)
+        sections = {"verdict": _verdict(status, said, problems, since)}
+        for name, title, section in _SECTIONS:
+            bodies = [
+                joined(element("h3", label) if label else None, body)
+                for label, one in statuses.items()
+                if (body := section(one, self._parts[label])) is not None
+            ]
+            sections[name] = joined(element("h2", title), *bodies) if bodies else Html("")
+        mark = "●" if any(problem.severity == "bad" for problem in problems) else "○" if problems else "✓"
+        return View(f"{mark} {said}", sections)
+
+
+def parts(status: Status) -> dict[str, Status]:
+    """The status of each process that takes part, by what to call it; of one alone, without a name."""
+    if "workers" not in status:
+        return {"": status}
+    found = {}
+    for position, worker in enumerate(status["workers"]):
+        inner = worker.get("status", worker)
+        if inner is not None and "venues" in inner:
+            found[f"Worker {worker.get('worker', position)}"] = inner
+    return found
+
+
+def _labelled(problem: Problem, label: str) -> Problem:
+    if not label:
+        return problem
+    return attrs.evolve(problem, key=(label, *problem.key), title=f"{label}: {problem.title}")
+
+
+def _merged(statuses: Mapping[str, Status]) -> Status:
+    """Enough of all of them for the headline."""
+    if len(statuses) == 1:
+        return next(iter(statuses.values()))
+    sinks = [one["sink"] for one in statuses.values() if one["sink"] is not None]
+    return {
+        "venues": {(label, name): venue for label, one in statuses.items() for name, venue in one["venues"].items()},
+        "not_ready": [reason for one in statuses.values() for reason in one["not_ready"]],
+        "sink": {"is_spooling": any(sink["is_spooling"] for sink in sinks)} if sinks else None,
+    }
+
+
+def _verdict(status: Status, said: str, problems: Sequence[Problem], since: Mapping[Any, int]) -> Html:
+    now = status["now"]
+    worst = "bad" if any(p.severity == "bad" for p in problems) else "warn" if problems else "good"
+    items = [
+        element(
+            "li",
+            element("strong", problem.title),
+            element("span", f" since {wording.since(since[problem.key], now)}", class_="since"),
+            element("p", problem.detail, class_="detail") if problem.detail else None,
+            element("p", problem.look, " ", element("a", "Details", href=f"#{problem.section}"), class_="look"),
+            class_=problem.severity,
+        )
+        for problem in problems[:_MAX_NOTES]
+    ]
+    readiness = "ready" if status["ready"] else "not ready"
+    return element(
+        "div",
+        element("h1", said, aria_live="polite"),
+        element("p", f"At {wording.moment(now)} UTC · {readiness} · version {status['version']}", class_="at"),
+        element("ol", *items, class_="problems") if items else None,
+        class_=f"verdict {worst}",
+    )
+
+
+def _venues(status: Status, part: _Part) -> Html | None:
+    rows = []
+    for name, venue in status["venues"].items():
+        every = venue["connections"].values()
+        live = sum(c["state"] in CONNECTED for c in every)
+        rows.append(
+            (
+                "" if venue["state"] == "running" else "bad",
+                [
+                    element("strong", name),
+                    _state(venue["state"], venue["last_error"] if venue["state"] != "running" else ""),
+                    f"{live} / {len(every)}",
+                    wording.rate(_sum(part.rates.per_second((c["id"], "messages")) for c in every)),
+                    wording.rate(_sum(part.rates.per_second((c["id"], "events")) for c in every)),
+                    wording.count(venue["instruments"]),
+                    f"{venue['clock_offset'] / 1e3:+.0f} ms" if venue["clock_offset"] else wording.UNKNOWN,
+                    wording.count(venue["connect_waiting"]),
+                ],
+            )
+        )
+    columns = (
+        "Venue", "State", "#Live", "#Messages/s", "#Events/s", "#Instruments", "#Clock offset", "#Waiting to connect",
+    )  # fmt: skip
+    return _table("Venues", columns, rows)
+
+
+def _connections(status: Status, part: _Part) -> Html | None:
+    now = status["now"]
+    # What is not live comes first: it is what one looks for.
+    every = sorted(connections(status), key=lambda c: (c["state"] in CONNECTED, c["venue"], c["id"]))
+    rows = []
+    for c in every[:_MAX_ROWS]:
+        is_live = c["state"] in CONNECTED
+        reconnects = ", ".join(f"{cause} {number}" for cause, number in c["reconnects"].items())
+        troubles = [
+            wording.several(c[what], one, many)
+            for what, one, many in (
+                ("gaps", "gap", None),
+                ("checksum_failures", "wrong checksum", None),
+                ("dead_letters", "dead letter", None),
+                ("stale", "time stale", "times stale"),
+            )
+            if c[what]
+        ]
+        since = f"since {wording.since(c['since'], now)}" if c["since"] else ""
+        granted = f"{c['subscribed']} / {c['subscriptions']}"
+        rows.append(
+            (
+                "" if is_live else "bad" if c["last_error"] else "warn",
+                [
+                    c["id"],
+                    _state(c["state"], since),
+                    granted + (f", {len(c['refused'])} refused" if c["refused"] else ""),
+                    wording.rate(part.rates.per_second((c["id"], "messages"))),
+                    wording.rate(part.rates.per_second((c["id"], "events"))),
+                    wording.age(c["last_receive"], now),
+                    wording.duration(c["exchange_lag"] / 1e6) if c["exchange_lag"] > 0 else wording.UNKNOWN,
+                    reconnects or "0",
+                    ", ".join(troubles) or "0",
+                    c["last_error"] or wording.UNKNOWN,
+                ],
+            )
+        )
+    columns = (
+        "Connection", "State", "#Subscriptions", "#Messages/s", "#Events/s", "#Last message", "#Lag", "Reconnects",
+        "Troubles", "Last error",
+    )  # fmt: skip
+    return joined(_table("Connections", columns, rows), _more(len(every)))
+
+
+def _subscriptions(status: Status, part: _Part) -> Html | None:
+    refused = [(c["id"], topic, why) for c in connections(status) for topic, why in c["refused"].items()]
+    unknown = [(c["id"], field) for c in connections(status) for field in c["unknown_fields"]]
+    rows = [("warn", [*each]) for each in refused[:_MAX_ROWS]]
+    pieces: list[Html | None] = []
+    if rows:
+        pieces += [_table("Refused subscriptions", ("Connection", "Topic", "Reason"), rows), _more(len(refused))]
+    if unknown:
+        listed = [element("li", f"{field} on {connection}") for connection, field in unknown[:_MAX_ROWS]]
+        summary = element("summary", f"{wording.several(len(unknown), 'field')} that no reference knows")
+        pieces.append(element("details", summary, element("ul", *listed)))
+    return joined(*pieces) if pieces else None
+
+
+def _books(status: Status, part: _Part) -> Html | None:
+    now, rows = status["now"], []
+    for c in connections(status):
+        books = c.get("books") or {}
+        if not books.get("count") and not (c["gaps"] or c["resyncs"] or c["checksum_failures"] or c["seeds"]):
+            continue
+        wrong = books.get("out_of_sync", 0) + len(books.get("crossed", ()))
+        oldest = f"{wording.age(books['oldest'], now)} ({books['oldest_name']})" if books.get("oldest") else None
+        crossed = ", ".join(books.get("crossed", ())) or "0"
+        rows.append(
+            (
+                "warn" if wrong else "",
+                [
+                    c["id"],
+                    wording.count(books.get("count", 0)),
+                    wording.count(books.get("out_of_sync", 0)),
+                    oldest or wording.UNKNOWN,
+                    books.get("widest") or wording.UNKNOWN,
+                    crossed if books.get("kept") else wording.UNKNOWN,
+                    wording.count(c["gaps"]),
+                    wording.count(c["checksum_failures"]),
+                    wording.count(c["resyncs"]),
+                ],
+            )
+        )
+    columns = (
+        "Connection", "#Books", "#Out of sync", "#Longest without update", "#Widest spread", "#Crossed", "#Gaps",
+        "#Wrong checksums", "#Started anew",
+    )  # fmt: skip
+    return _table("Order books", columns, rows) if rows else None
+
+
+def _kafka(status: Status, part: _Part) -> Html | None:
+    sink = status["sink"]
+    if sink is None:
+        return element("p", "Not reached yet.")
+    kafka, journal = sink["kafka"], sink["journal"]
+
+    def flow(what: str) -> str:
+        return f"{wording.count(sink[what])} ({wording.rate(part.rates.per_second(('sink', what)))}/s)"
+
+    round_trip = [wording.duration(kafka[f"round_trip_{name}_us"] / 1e6) for name in ("p50", "p99")]
+    facts = [
+        ("State", _state("up" if sink["broker_up"] else "down", "")),
+        ("Published", flow("published")),
+        ("Acknowledged", flow("acknowledged")),
+        ("Outstanding", wording.count(sink["in_flight"])),
+        ("Queue", f"{wording.count(kafka['queue_messages'])} records, {wording.size(kafka['queue_bytes'])}"),
+        ("Brokers connected", wording.count(kafka["brokers_up"])),
+        ("Round trip p50 / p99", " / ".join(round_trip)),
+        ("Produced to acknowledged", _percentiles(part.latencies, status["latency_bounds_s"])),
+        ("Throttled", wording.duration(kafka["throttled_ms"] / 1e3) if kafka["throttled_ms"] else "no"),
+        ("Sent again", wording.count(sink["returned"])),
+        ("Lost, announced", wording.count(sink["announced_lost"])),
+        ("Dead letters", wording.count(sink["dead_letters"])),
+    ]
+    if journal is not None:
+        facts.append(("Behind the journal", f"{wording.count(journal['waiting'])}, {wording.duration(journal['lag'])}"))
+    return _facts(facts)
+
+
+def _spool(status: Status, part: _Part) -> Html | None:
+    sink, spool = status["sink"], status.get("spool", {})
+    if sink is None:
+        return None
+    if sink["spool_failure"] is not None:
+        state = _state("broken", sink["spool_failure"])
+    elif sink["is_full"]:
+        state = _state("full", "")
+    else:
+        state = _state("in use" if sink["is_spooling"] else "idle", "")
+    share = f" of {wording.size(spool['max_bytes'])}" if spool else ""
+    behind = max(0, status["now"] - sink["safe_until"]) / 1e6 if sink["safe_until"] else None
+    facts = [
+        ("State", state),
+        ("Size", f"{wording.size(sink['spool_bytes'])}{share}"),
+        ("Records", wording.count(sink["spooled"])),
+        ("When full", str(spool.get("when_full", wording.UNKNOWN))),
+        ("Oldest record that is not safe", wording.duration(behind) if behind is not None else wording.UNKNOWN),
+        ("Given up for newer ones", wording.count(sink["dropped"])),
+    ]
+    if (stopped := sink["reading_stopped_at"]) is not None:
+        facts.append(("Reading stopped", f"since {wording.since(stopped, status['now'])}"))
+    return _facts(facts)
+
+
+def _accounts(status: Status, part: _Part) -> Html | None:
+    rows = [
+        (
+            "" if c["state"] in CONNECTED and not c["unread"] else "warn",
+            [
+                c["account"],
+                c["id"],
+                "yes" if c["state"] in CONNECTED else f"no: {c['last_error'] or c['state']}",
+                f"{wording.age(c['reconciled'], status['now'])} ago" if c["reconciled"] else "never",
+                "; ".join(c["unread"]) or "nothing",
+                wording.count(c["query_failures"]),
+                wording.count(c["repeated_fills"]),
+            ],
+        )
+        for c in connections(status)
+        if c["account"] is not None
+    ]
+    columns = ("Account", "Connection", "Logged in", "Reconciled", "Not readable", "#Failed queries", "#Repeated fills")
+    return _table("Accounts", columns, rows) if rows else None
+
+
+def _process(status: Status, part: _Part) -> Html | None:
+    process = status.get("process", {})
+    facts = [
+        (
+            "Up",
+            f"{wording.age(status['started'], status['now'])}, since {wording.since(status['started'], status['now'])}",
+        ),
+        ("Version", status["version"]),
+        ("Memory", wording.size(process["resident_bytes"]) if "resident_bytes" in process else wording.UNKNOWN),
+        ("Event loop late", wording.duration(process["loop_late_s"]) if "loop_late_s" in process else wording.UNKNOWN),
+        ("Process", str(process.get("pid", wording.UNKNOWN))),
+    ]
+    return _facts(facts)
+
+
+def _events(status: Status, part: _Part) -> Html | None:
+    notes = list(reversed(status.get("recent", ())))[:_MAX_NOTES]
+    if not notes:
+        return element("p", "Nothing yet.")
+    rows = [
+        (
+            {"info": "", "warning": "warn"}.get(note["level"], "bad"),
+            [
+                element("time", wording.since(note["time"], status["now"])),
+                note["event"].replace("_", " ") + (f" ({note['count']} times)" if note["count"] > 1 else ""),
+                note["text"],
+            ],
+        )
+        for note in notes
+    ]
+    return _table("Recent events", ("Time", "Event", "What"), rows)
+
+
+_SECTIONS = (
+    ("venues", "Venues", _venues),
+    ("connections", "Connections", _connections),
+    ("subscriptions", "Subscriptions", _subscriptions),
+    ("books", "Order books", _books),
+    ("kafka", "Kafka", _kafka),
+    ("spool", "Spool", _spool),
+    ("accounts", "Accounts", _accounts),
+    ("process", "Process", _process),
+    ("events", "Recent events", _events),
+)
+SECTION_IDS = ("verdict", *(name for name, _, _ in _SECTIONS))
+
+
+def _percentiles(samples: Samples, bounds_s: Sequence[float]) -> str:
+    """Upper bounds of the last minute's p50 and p99, as far as the histogram tells them apart."""
+    rises = [samples.increase(position) or 0.0 for position in range(len(bounds_s) + 1)]
+    if not sum(rises):
+        return wording.UNKNOWN
+    return " / ".join(f"p{round(q * 100)} {_quantile(rises, bounds_s, q)}" for q in (0.5, 0.99))
+
+
+def _quantile(rises: Sequence[float], bounds_s: Sequence[float], quantile: float) -> str:
+    wanted = quantile * sum(rises)
+    for bound, reached in zip(bounds_s, accumulate(rises), strict=False):
+        if reached >= wanted:
+            return f"≤ {wording.duration(bound)}"
+    return f"> {wording.duration(bounds_s[-1])}"
+
+
+def _sum(rates: Iterable[float | None]) -> float | None:
+    known = [each for each in rates if each is not None]
+    return sum(known) if known else None
+
+
+def _state(state: str, why: str) -> Html:
+    kind = "good" if state in _GOOD else "bad" if state in _BAD else "warn"
+    return joined(element("span", state, class_=f"state {kind}"), element("small", f" {why}") if why else None)
+
+
+_GOOD = frozenset({"live", "running", "up", "idle"})
+_BAD = frozenset({"refused", "retrying", "down", "full", "broken", "lagging"})
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> Html:
+    return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in facts))
+
+
+def _table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> Html:
+    """Columns of numbers have names that begin with #. On a phone each row is a card, so roles are given explicitly."""
+    names = [name.removeprefix("#") for name in columns]
+    numeric = ["number" if name.startswith("#") else None for name in columns]
+    head = (
+        element("th", name, scope="col", role="columnheader", class_=kind)
+        for name, kind in zip(names, numeric, strict=True)
+    )
+    return element(
+        "table",
+        element("caption", caption, class_="unseen"),
+        element("thead", element("tr", *head, role="row"), role="rowgroup"),
+        element("tbody", *(_row(kind, cells, names, numeric) for kind, cells in rows), role="rowgroup"),
+        role="table",
+    )
+
+
+def _row(kind: str, cells: Sequence[str], names: Sequence[str], numeric: Sequence[str | None]) -> Html:
+    def made() -> Iterator[Html]:
+        for position, (cell, name, is_number) in enumerate(zip(cells, names, numeric, strict=True)):
+            if position == 0:
+                yield element("th", cell, scope="row", role="rowheader", data_label=name)
+            else:
+                yield element("td", cell, role="cell", data_label=name, class_=is_number)
+
+    return element("tr", *made(), role="row", class_=kind or None)
+
+
+def _more(total: int) -> Html | None:
+    rest = total - _MAX_ROWS
+    return element("p", f"and {rest:,} more: see ", element("a", "/status", href="status")) if rest > 0 else None

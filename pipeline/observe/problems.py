@@ -1,0 +1,276 @@
+"""What is wrong, in the order of its importance, told from the service's status. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, Literal
+
+import attrs
+
+from pipeline.observe import wording
+from pipeline.observe.history import Rises
+
+Status = Mapping[str, Any]
+
+CONNECTED = frozenset({"live", "lagging"})
+_LAG_S, _SILENT_S, _LATE_S, _CLOCK_S = 5.0, 60.0, 0.5, 1.0
+_FILLING = 0.8
+_NAMED = 3
+
+# What the sink's own log calls the reasons for Kafka's absence.
+_KAFKA_NOTES = ("kafka_refused", "kafka_down", "kafka_absent", "producer_broken", "producer_replaced", "shard_waits")
+
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong, for people."""
+
+    key: tuple[str, ...]
+    """The same for as long as it is the same problem."""
+    severity: Literal["bad", "warn"]
+    """bad: data is missing or lost, or will be; warn: look at it by day."""
+    title: str
+    """Does not change while the problem lasts unless it becomes another one."""
+    detail: str
+    look: str
+    """Where to look and what to do."""
+    section: str
+    """The section of the page that has more."""
+    since: int | None = None
+    """When it began, in microseconds, where that is known."""
+
+
+def connections(status: Status) -> list[Status]:
+    """All connections of all venues."""
+    return [c for venue in status["venues"].values() for c in venue["connections"].values()]
+
+
+def counters(status: Status) -> dict[Hashable, float]:
+    """Everything that only rises, by who and what."""
+    found: dict[Hashable, float] = {}
+    for c in connections(status):
+        for name in _RISING:
+            found[c["id"], name] = c[name]
+        found[c["id"], "reconnects"] = sum(c["reconnects"].values())
+    for name, venue in status["venues"].items():
+        for what in ("catalogue_failures", "clock_failures", "state_failures"):
+            found[name, what] = venue[what]
+        if venue["archive"] is not None:
+            found[name, "archive_lost"] = venue["archive"]["lost"]
+    if (sink := status["sink"]) is not None:
+        for what in ("published", "acknowledged", "announced_lost", "returned", "renewals"):
+            found["sink", what] = sink[what]
+    return found
+
+
+_RISING = (
+    "messages", "events", "bytes", "gaps", "checksum_failures", "resyncs", "stale", "dead_letters", "query_failures",
+)  # fmt: skip
+
+
+def find_problems(status: Status, rises: Rises) -> Iterator[Problem]:
+    """The worst first."""
+    found = [*_of_sink(status, rises), *_of_venues(status), *_of_connections(status, rises), *_of_process(status)]
+    yield from sorted(found, key=lambda problem: problem.severity != "bad")
+
+
+def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
+    sink = status["sink"]
+    if sink is None:
+        text = _last_note(status, *_KAFKA_NOTES) or "the service waits for it before it connects to any venue"
+        look = "Is the broker up, and is kafka.bootstrap_servers right? `check --connect` tries it."
+        yield Problem(
+            ("kafka", "absent"), "bad", "Kafka has not been reached yet", text, look, "kafka", status["started"]
+        )
+        return
+    lost = rises.of(("sink", "announced_lost"))
+    if sink["is_full"] or lost is not None:
+        why = "the spool is full" if sink["is_full"] else "lately"
+        extent = f"{wording.count(sink['announced_lost'])} records are lost and announced as gaps, {why}"
+        look = "Bring Kafka back, or make room: spool.max_bytes and the disk. Consumers see the gaps in feed_status."
+        began = None if lost is None else lost.since
+        yield Problem(("sink", "lost"), "bad", "Records are being lost", extent, look, "spool", began)
+    if sink["spool_failure"] is not None:
+        look = "Look at the disk of spool.directory: space, rights, errors. Records wait in memory, within a bound."
+        yield Problem(("spool", "broken"), "bad", "The spool cannot be written", sink["spool_failure"], look, "spool")
+    if (stopped := sink["reading_stopped_at"]) is not None:
+        look = "Bring Kafka back: reading resumes by itself when the spool has room."
+        text = "spool.when_full is stop_reading, and the spool is nearly full"
+        yield Problem(("spool", "stopped"), "bad", "Nothing is read from the venues", text, look, "spool", stopped)
+    if (journal := sink["journal"]) is not None and journal["fenced"]:
+        look = "Stop one of the two, or give each a kafka.shard of its own."
+        text = "another process with the same kafka.shard delivers in its place"
+        yield Problem(("sink", "fenced"), "bad", "Another instance has taken over this shard", text, look, "kafka")
+    if not sink["broker_up"]:
+        waiting = sink["in_flight"] + sink["spooled"]
+        reason = _last_note(status, *_KAFKA_NOTES)
+        text = f"{wording.count(waiting)} records wait, safe" + (f"; {reason}" if reason else "")
+        look = "Look at the brokers and the way to them. Nothing is lost while the spool has room."
+        yield Problem(("kafka", "down"), "bad", "Kafka is down", text, look, "kafka")
+    most = status.get("spool", {}).get("max_bytes", 0)
+    if most and sink["spool_bytes"] > _FILLING * most and not sink["is_full"]:
+        share = f"{sink['spool_bytes'] / most:.0%} of {wording.size(most)}"
+        look = f"When it is full: {status['spool']['when_full']}. Bring Kafka back or enlarge spool.max_bytes."
+        yield Problem(("spool", "filling"), "bad", "The spool is nearly full", share, look, "spool")
+    for what, title in (("returned", "Kafka gives records back"), ("renewals", "The Kafka producer was replaced")):
+        if sink["broker_up"] and (rise := rises.of(("sink", what))) is not None:
+            text = _last_note(status, *_KAFKA_NOTES) or f"{rise.count:.0f} times"
+            look = "They are sent again. Look at the brokers' logs if it goes on."
+            yield Problem(("sink", what), "warn", title, text, look, "kafka", rise.since)
+
+
+def _of_venues(status: Status) -> Iterator[Problem]:
+    for name, venue in status["venues"].items():
+        key, error = ("venue", name), venue["last_error"]
+        if venue["state"] == "refused":
+            look = "A refusal does not pass by itself: read the reason. It is asked again at refresh_instruments."
+            yield Problem((*key, "refused"), "bad", f"{name} refuses us", error, look, "venues")
+        elif venue["state"] == "starting" and venue["catalogue_failures"]:
+            look = "Can the venue's REST host be reached, and is it in maintenance? Nothing is subscribed before that."
+            yield Problem((*key, "starting"), "bad", f"{name}'s catalogue cannot be read", error, look, "venues")
+        elif venue["state"] == "stopped":
+            yield Problem((*key, "stopped"), "warn", f"{name} is stopped", error, "The service is ending.", "venues")
+
+
+def _of_connections(status: Status, rises: Rises) -> Iterator[Problem]:
+    for name, venue in status["venues"].items():
+        all_of_it = list(venue["connections"].values())
+        refused = [c for c in all_of_it if c["state"] == "refused"]
+        down = [c for c in all_of_it if c["state"] not in CONNECTED and c["state"] != "refused"]
+        if refused:
+            look = "Wrong key, missing permission, banned address? Correct it and restart: it is not tried again."
+            yield _of_several(name, "refused", "refused", refused, len(all_of_it), look)
+        # What has never failed is only starting.
+        if failing := [c for c in down if c["last_error"]]:
+            look = (
+                "If all of the venue's are down: the network or the venue; if one is: its last error and subscriptions."
+            )
+            yield _of_several(name, "down", "down", failing, len(all_of_it), look)
+    for name, venue in status["venues"].items():
+        yield from _of_subscriptions(name, venue, status["now"])
+        yield from _of_rises(name, venue, rises)
+        yield from _of_accounts(venue)
+
+
+def _of_several(venue: str, key: str, what: str, which: list[Status], total: int, look: str) -> Problem:
+    alone = which[0]["id"] if len(which) == 1 else f"{venue}: {len(which)} of {total} connections"
+    verb = "is" if len(which) == 1 else "are"
+    reasons = list(dict.fromkeys(c["last_error"] for c in which))
+    text = "; ".join(reasons[:_NAMED]) + (
+        f"; and {len(reasons) - _NAMED} more reasons" if len(reasons) > _NAMED else ""
+    )
+    since = min((c["since"] for c in which if c["since"]), default=None)
+    return Problem(("connection", venue, key), "bad", f"{alone} {verb} {what}", text, look, "connections", since)
+
+
+def _of_subscriptions(name: str, venue: Status, now: int) -> Iterator[Problem]:
+    live = [c for c in venue["connections"].values() if c["state"] in CONNECTED]
+    refused = {topic: reason for c in live for topic, reason in c["refused"].items()}
+    if refused:
+        text = _listed(f"{topic}: {reason}" for topic, reason in refused.items())
+        title = f"{name} refuses {wording.several(len(refused), 'subscription')}"
+        look = "Listed below under subscriptions. A delisted instrument or a wrong channel: correct the configuration."
+        yield Problem(("refused", name), "warn", title, text, look, "subscriptions")
+    for c in live:
+        lag, age = c["exchange_lag"] / 1e6, (now - c["last_receive"]) / 1e6 if c["last_receive"] else 0.0
+        if c["state"] == "lagging" or (lag > _LAG_S and age < _SILENT_S):
+            look = "Loop lateness below? Then this process has too much to do. If not: the network, or a venue's delay."
+            text = f"the last event took {wording.duration(lag)} from the exchange to us"
+            yield Problem(("lag", c["id"]), "bad", f"{c['id']} lags behind", text, look, "connections")
+        if age > _SILENT_S:
+            text = f"nothing for {wording.duration(age)}"
+            look = "Quiet instruments are silent at night; several at once are not: compare with the venue's own page."
+            yield Problem(
+                ("silent", c["id"]), "warn", f"{c['id']} is silent", text, look, "connections", c["last_receive"]
+            )
+
+
+def _of_rises(name: str, venue: Status, rises: Rises) -> Iterator[Problem]:
+    for what, title, look, section in _WARNED:
+        found = {
+            c["id"]: rise for c in venue["connections"].values() if (rise := rises.of((c["id"], what))) is not None
+        }
+        if found:
+            text = _listed(f"{connection}: {rise.count:.0f}" for connection, rise in found.items())
+            since = min(rise.since for rise in found.values())
+            yield Problem((what, name), "warn", f"{name}: {title}", text, look, section, since)
+    for what, title, look in _WARNED_VENUE:
+        if (rise := rises.of((name, what))) is not None:
+            text = venue["last_error"] if what == "catalogue_failures" else f"{rise.count:.0f} times"
+            yield Problem((what, name), "warn", f"{name}: {title}", text, look, "venues", rise.since)
+    if (archive := venue["archive"]) is not None and (archive["failure"] or rises.of((name, "archive_lost"))):
+        text = archive["failure"] or f"{wording.count(archive['lost'])} entries are missing in its files"
+        look = "Look at the disk of the archive. What goes to Kafka is not touched by it."
+        yield Problem(("archive", name), "warn", f"{name}: the archive is incomplete", text, look, "venues")
+
+
+_WARNED = (
+    (
+        "dead_letters",
+        "messages cannot be read",
+        "They are in the topic of dead letters, with the reason.",
+        "connections",
+    ),
+    ("checksum_failures", "books did not match their checksum", "They start anew by themselves.", "books"),
+    ("gaps", "gaps in order books", "Books start anew by themselves; consumers see each gap in feed_status.", "books"),
+    ("reconnects", "connections were lost lately", "By cause in the table; if it goes on, the network.", "connections"),
+    ("query_failures", "REST requests fail", "The log tells which; they are tried again.", "accounts"),
+)
+_WARNED_VENUE = (
+    ("catalogue_failures", "the catalogue cannot be read again", "New listings are not seen; the rest goes on."),
+    ("state_failures", "the memory of accounts cannot be written", "Look at the disk of spool.directory."),
+)
+
+
+def _of_accounts(venue: Status) -> Iterator[Problem]:
+    for c in venue["connections"].values():
+        if c["account"] is None or c["state"] not in CONNECTED:
+            continue
+        if c["unread"]:
+            look = "Does the key have permission to read it? The rest of the account's events goes on."
+            title = f"{c['id']}: the account's state was read in part"
+            yield Problem(
+                ("unread", c["id"]), "warn", title, _listed(c["unread"]), look, "accounts", c["reconciled"] or None
+            )
+
+
+def _of_process(status: Status) -> Iterator[Problem]:
+    late = status.get("process", {}).get("loop_late_s", 0.0)
+    if late > _LATE_S:
+        look = "Too much for one core, or the machine is starved: split over workers or shards, look at its CPU."
+        yield Problem(("process", "late"), "warn", "The event loop is late", wording.duration(late), look, "process")
+    for name, venue in status["venues"].items():
+        if abs(venue["clock_offset"]) > _CLOCK_S * 1e6:
+            text = f"by {wording.duration(abs(venue['clock_offset']) / 1e6)}"
+            title = f"Our clock and {name}'s differ"
+            yield Problem(("clock", name), "warn", title, text, "Is the time of this machine synchronized?", "venues")
+        if venue["unmatched"]:
+            title = f"{name}: {wording.several(len(venue['unmatched']), 'configured pattern')} without any instrument"
+            look = "A spelling mistake, or all that matched was delisted."
+            yield Problem(("unmatched", name), "warn", title, _listed(venue["unmatched"]), look, "venues")
+
+
+def _listed(texts: Iterator[str] | tuple[str, ...] | list[str]) -> str:
+    every = list(texts)
+    return "; ".join(every[:_NAMED]) + (f"; and {len(every) - _NAMED} more" if len(every) > _NAMED else "")
+
+
+def _last_note(status: Status, *events: str) -> str:
+    return next((note["text"] for note in reversed(status.get("recent", ())) if note["event"] in events), "")
+
+
+def headline(status: Status, problems: list[Problem]) -> str:
+    """All of it in one sentence."""
+    if problems:
+        more = len(problems) - 1
+        return problems[0].title + (f"; {wording.several(more, 'more problem')}" if more else "")
+    if "stopping" in status["not_ready"]:
+        return "Stopping: what is queued goes to Kafka"
+    everything = connections(status)
+    live = sum(c["state"] in CONNECTED for c in everything)
+    if not everything or live < len(everything):
+        return f"Starting: {live} of {wording.several(len(everything), 'connection')} live"
+    sink = status["sink"]
+    tail = "the spool is being emptied" if sink is not None and sink["is_spooling"] else "nothing waiting"
+    every = "Its connection is" if live == 1 else f"All {live} connections are"
+    return f"{every} live; Kafka is up; {tail}"
