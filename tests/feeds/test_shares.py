@@ -58,7 +58,8 @@ def test_the_split_is_the_same_in_every_process_and_for_ever() -> None:
     # Instances of two versions run side by side while one replaces the other, so this may not change by the way.
     assert [owner(name, 8) for name in ("a", "b", "bybit/linear", "okx/swap")] == [7, 3, 4, 5]
     assert [owner(name, 20) for name in ("a", "b", "bybit/linear", "okx/swap")] == [7, 19, 18, 12]
-    assert list(split({name: MARKET[name] for name in sorted(MARKET)[:12]}, 3).values()) == [
+    some = {name: MARKET[name] for name in sorted(MARKET)[:12]}
+    assert list(split(some, 3).values()) == [
         1,
         2,
         2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -113,7 +114,7 @@ def test_one_status_of_several() -> None:
 
 
 def test_a_status_before_anything_is_open() -> None:
-    starting = {"venues": {}, "sink": None}
+    starting: dict[str, Any] = {"venues": {}, "sink": None}
     assert merge_statuses([]) == starting
     assert merge_statuses([starting, starting]) == starting
     assert merge_statuses([starting, {"venues": {}, "sink": {"published": 3}}])["sink"] == {"published": 3}
