@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +18,8 @@ from pipeline.config import Config
 from pipeline.exchanges import VENUES
 from pipeline.feeds.intake import Intake
 from pipeline.feeds.link import OpenWebSocket, Surroundings
+from pipeline.feeds.shares import WHOLE, Share
+from pipeline.leftovers import deliver_leftovers
 from pipeline.model.errors import ConfigError, PipelineError
 from pipeline.model.stats import VenueStats
 from pipeline.observe.http import Pages, serve_http
@@ -43,6 +45,9 @@ class Service:
     """
 
     config: Config
+    """Of all shares."""
+    share: Share = WHOLE
+    """What this process takes; others of the same configuration take the rest."""
     clock: Clock = system_clock
     random: Random = attrs.field(factory=Random)
     open_websocket: OpenWebSocket = connect
@@ -50,10 +55,17 @@ class Service:
     intakes: dict[str, Intake] = attrs.field(factory=dict, init=False)
     address: str = attrs.field(default="", init=False)
     """Where HTTP is served; empty if it is not."""
+    on_listening: Callable[[str], None] = lambda _: None
+    """Is told that address."""
+    own: Config = attrs.field(init=False)
+    """The configuration of this share."""
     _started: int = attrs.field(default=0, init=False)
     _stopping: bool = attrs.field(default=False, init=False)
     _whole: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _intake: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.own = self.config.for_share(self.share)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop`; drains the sink before it returns. Raises `PipelineError` for what cannot go on."""
@@ -64,7 +76,8 @@ class Service:
                 pages = Pages(render(self._collectors()), self.status, self.not_ready, self.not_started)
                 self.address = await whole.start(serve_http, self.config.http, pages)
                 log.info("http_listening", address=self.address)
-            async with open_sink(self.config.kafka) as sink:
+                self.on_listening(self.address)
+            async with open_sink(self.own.kafka) as sink:
                 self.sink = sink
                 if self._stopping:
                     self._intake.cancel()
@@ -129,6 +142,7 @@ class Service:
             "version": __version__,
             "started": self._started,
             "now": self.clock(),
+            "share": attrs.asdict(self.share),
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
             "venues": {name: attrs.asdict(intake.refreshed_stats()) for name, intake in self.intakes.items()},
@@ -138,21 +152,27 @@ class Service:
         }
 
     async def _run_venues(self, sink: Sink, task_status: trio.TaskStatus[None]) -> None:
+        own = self.own
         around = Surroundings(
             publish=sink.publish,
             clock=self.clock,
             random=self.random.random,
             open_websocket=self.open_websocket,
-            gate=sink if self.config.kafka.spool.when_full == "stop_reading" else None,
+            gate=sink if own.kafka.spool.when_full == "stop_reading" else None,
+            # Of all shares: an account that another one takes over one day finds its memory there.
             state_directory=Path(self.config.kafka.spool.directory) / "accounts",
             safe_until=lambda: sink.stats().safe_until,
         )
         async with (
-            open_archives(self.config.venues, sink.publish, self.clock, __version__) as archives,
+            open_archives(own.venues, sink.publish, self.clock, __version__) as archives,
             trio.open_nursery() as nursery,
         ):
-            for name, settings in self.config.venues.items():
-                intake = self.intakes[name] = Intake(name, VENUES[name], settings, around, archives.get(name))
+            if self.share.index % self.config.workers == 0:
+                nursery.start_soon(deliver_leftovers, self.config.kafka, self.share)
+            for name, settings in own.venues.items():
+                intake = self.intakes[name] = Intake(
+                    name, VENUES[name], settings, around, archives.get(name), self.share, self.config.workers
+                )
                 if name in archives:
                     intake.stats.archive = archives[name].stats
                 nursery.start_soon(intake.run, name=name)
@@ -184,12 +204,12 @@ class Service:
         return sink_numbers(self.sink.stats()) if self.sink is not None else ()
 
 
-async def run(config: Config) -> int:
-    """Run the service until SIGTERM or SIGINT; returns the process's exit code.
+async def run(config: Config, worker: int = 0, on_listening: Callable[[str], None] = lambda _: None) -> int:
+    """Run one of the configuration's workers until SIGTERM, SIGINT or SIGHUP; returns the process's exit code.
 
-    The first signal stops the intake and drains to Kafka; a second one exits at once.
+    The first signal stops the intake and drains to Kafka; a second one exits at once. Raises `ConfigError`.
     """
-    service = Service(config)
+    service = Service(config, config.share(worker), on_listening=on_listening)
     code = 0
     try:
         async with trio.open_nursery() as nursery:
@@ -206,11 +226,11 @@ async def run(config: Config) -> int:
 
 
 async def stop_on_signals(service: Service) -> None:
-    """Turn the first SIGTERM or SIGINT into `service.stop()`.
+    """Turn the first signal to end into `service.stop()`.
 
     A second signal, or `shutdown_within` seconds, end the process at once, whatever is unfinished.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, trio.CancelScope() as overdue:
+    with trio.open_signal_receiver(*ending_signals()) as signals, trio.CancelScope() as overdue:
         async for number in signals:
             name = signal.Signals(number).name
             if service.stopping:
@@ -222,3 +242,9 @@ async def stop_on_signals(service: Service) -> None:
     if overdue.cancelled_caught:
         log.error("shutdown_overdue", shutdown_within=service.config.shutdown_within)
         os._exit(1)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """SIGTERM, SIGINT, and SIGHUP unless whoever started us wanted it ignored, as `nohup` does."""
+    ignores_hangup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if ignores_hangup else [signal.SIGHUP])]
