@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 import attrs
 
@@ -16,9 +17,9 @@ class Samples:
     """How far back."""
     apart_s: float = 0.0
     """Samples closer together than this replace each other."""
-    _taken: deque[tuple[int, Mapping[Hashable, float]]] = attrs.field(factory=deque, init=False)
+    _taken: deque[tuple[int, Mapping[Any, float]]] = attrs.field(factory=deque, init=False)
 
-    def note(self, now: int, counters: Mapping[Hashable, float]) -> None:
+    def note(self, now: int, counters: Mapping[Any, float]) -> None:
         """Take the counters of this moment, in microseconds. A clock that was set back begins anew."""
         taken = self._taken
         if taken and now <= taken[-1][0]:
@@ -65,10 +66,10 @@ class Rises:
 
     rest_s: float
     """After so many seconds without a rise it is over."""
-    _before: Mapping[Hashable, float] = attrs.field(factory=dict, init=False)
+    _before: Mapping[Any, float] = attrs.field(factory=dict, init=False)
     _found: dict[Hashable, Rise] = attrs.field(factory=dict, init=False)
 
-    def note(self, now: int, counters: Mapping[Hashable, float]) -> None:
+    def note(self, now: int, counters: Mapping[Any, float]) -> None:
         """Compare with the last time. What was not there then is taken to begin at what it is now."""
         for key, value in counters.items():
             rise = value - self._before.get(key, value)
@@ -91,9 +92,9 @@ class Rises:
 class Onsets:
     """Since when something holds that tells no time itself."""
 
-    _since: dict[Hashable, int] = attrs.field(factory=dict, init=False)
+    _since: dict[Any, int] = attrs.field(factory=dict, init=False)
 
-    def note(self, now: int, holding: Mapping[Hashable, int | None]) -> dict[Hashable, int]:
+    def note(self, now: int, holding: Mapping[Any, int | None]) -> dict[Any, int]:
         """When each of these began: as first told (a time, or None for now) for as long as it is named every time."""
         self._since = {key: self._since.get(key, now if told is None else told) for key, told in holding.items()}
         return self._since

@@ -29,80 +29,30 @@ class View:
 
 
 @attrs.define(eq=False)
-class _Part:
-    """One process, with what is remembered of it."""
+class StatusPage:
+    """Turns one status after the other into views; the ones before give rates and beginnings."""
 
-    rates: Samples = attrs.field(factory=lambda: Samples(10.0))
-    latencies: Samples = attrs.field(factory=lambda: Samples(60.0, apart_s=5.0))
-    rises: Rises = attrs.field(factory=lambda: Rises(_REST_S))
+    rates: Samples = attrs.field(factory=lambda: Samples(10.0), init=False)
+    latencies: Samples = attrs.field(factory=lambda: Samples(60.0, apart_s=5.0), init=False)
+    rises: Rises = attrs.field(factory=lambda: Rises(_REST_S), init=False)
+    _onsets: Onsets = attrs.field(factory=Onsets, init=False)
 
-    def look(self, status: Status) -> None:
+    def view(self, status: Status) -> View:
+        """The page at this moment."""
         now, counted = status["now"], counters(status)
         self.rates.note(now, counted)
         self.rises.note(now, counted)
         if status["sink"] is not None:
             self.latencies.note(now, dict(enumerate(status["sink"]["latency"]["counts"])))
-
-
-@attrs.define(eq=False)
-class StatusPage:
-    """Turns one status after the other into views; the ones before give rates and beginnings."""
-
-    _parts: dict[str, _Part] = attrs.field(factory=dict, init=False)
-    _onsets: Onsets = attrs.field(factory=Onsets, init=False)
-
-    def view(self, status: Status) -> View:
-        """The page at this moment."""
-        statuses = parts(status)
-        self._parts = {label: self._parts.get(label, _Part()) for label in statuses}
-        problems: list[Problem] = []
-        for label, one in statuses.items():
-            self._parts[label].look(one)
-            problems += (_labelled(each, label) for each in find_problems(one, self._parts[label].rises))
-        problems.sort(key=lambda problem: problem.severity != "bad")
-        now = status["now"]
+        problems = list(find_problems(status, self.rises))
         since = self._onsets.note(now, {problem.key: problem.since for problem in problems})
-        said = headline(_merged(statuses), problems)
+        said = headline(status, problems)
         sections = {"verdict": _verdict(status, said, problems, since)}
         for name, title, section in _SECTIONS:
-            bodies = [
-                joined(element("h3", label) if label else None, body)
-                for label, one in statuses.items()
-                if (body := section(one, self._parts[label])) is not None
-            ]
-            sections[name] = joined(element("h2", title), *bodies) if bodies else Html("")
+            body = section(status, self)
+            sections[name] = Html("") if body is None else joined(element("h2", title), body)
         mark = "●" if any(problem.severity == "bad" for problem in problems) else "○" if problems else "✓"
         return View(f"{mark} {said}", sections)
-
-
-def parts(status: Status) -> dict[str, Status]:
-    """The status of each process that takes part, by what to call it; of one alone, without a name."""
-    if "workers" not in status:
-        return {"": status}
-    found = {}
-    for position, worker in enumerate(status["workers"]):
-        inner = worker.get("status", worker)
-        if inner is not None and "venues" in inner:
-            found[f"Worker {worker.get('worker', position)}"] = inner
-    return found
-
-
-def _labelled(problem: Problem, label: str) -> Problem:
-    if not label:
-        return problem
-    return attrs.evolve(problem, key=(label, *problem.key), title=f"{label}: {problem.title}")
-
-
-def _merged(statuses: Mapping[str, Status]) -> Status:
-    """Enough of all of them for the headline."""
-    if len(statuses) == 1:
-        return next(iter(statuses.values()))
-    sinks = [one["sink"] for one in statuses.values() if one["sink"] is not None]
-    return {
-        "venues": {(label, name): venue for label, one in statuses.items() for name, venue in one["venues"].items()},
-        "not_ready": [reason for one in statuses.values() for reason in one["not_ready"]],
-        "sink": {"is_spooling": any(sink["is_spooling"] for sink in sinks)} if sinks else None,
-    }
 
 
 def _verdict(status: Status, said: str, problems: Sequence[Problem], since: Mapping[Any, int]) -> Html:
@@ -129,7 +79,7 @@ def _verdict(status: Status, said: str, problems: Sequence[Problem], since: Mapp
     )
 
 
-def _venues(status: Status, part: _Part) -> Html | None:
+def _venues(status: Status, page: StatusPage) -> Html | None:
     rows = []
     for name, venue in status["venues"].items():
         every = venue["connections"].values()
@@ -141,8 +91,8 @@ def _venues(status: Status, part: _Part) -> Html | None:
                     element("strong", name),
                     _state(venue["state"], venue["last_error"] if venue["state"] != "running" else ""),
                     f"{live} / {len(every)}",
-                    wording.rate(_sum(part.rates.per_second((c["id"], "messages")) for c in every)),
-                    wording.rate(_sum(part.rates.per_second((c["id"], "events")) for c in every)),
+                    wording.rate(_sum(page.rates.per_second((c["id"], "messages")) for c in every)),
+                    wording.rate(_sum(page.rates.per_second((c["id"], "events")) for c in every)),
                     wording.count(venue["instruments"]),
                     f"{venue['clock_offset'] / 1e3:+.0f} ms" if venue["clock_offset"] else wording.UNKNOWN,
                     wording.count(venue["connect_waiting"]),
@@ -155,7 +105,7 @@ def _venues(status: Status, part: _Part) -> Html | None:
     return _table("Venues", columns, rows)
 
 
-def _connections(status: Status, part: _Part) -> Html | None:
+def _connections(status: Status, page: StatusPage) -> Html | None:
     now = status["now"]
     # What is not live comes first: it is what one looks for.
     every = sorted(connections(status), key=lambda c: (c["state"] in CONNECTED, c["venue"], c["id"]))
@@ -182,8 +132,8 @@ def _connections(status: Status, part: _Part) -> Html | None:
                     c["id"],
                     _state(c["state"], since),
                     granted + (f", {len(c['refused'])} refused" if c["refused"] else ""),
-                    wording.rate(part.rates.per_second((c["id"], "messages"))),
-                    wording.rate(part.rates.per_second((c["id"], "events"))),
+                    wording.rate(page.rates.per_second((c["id"], "messages"))),
+                    wording.rate(page.rates.per_second((c["id"], "events"))),
                     wording.age(c["last_receive"], now),
                     wording.duration(c["exchange_lag"] / 1e6) if c["exchange_lag"] > 0 else wording.UNKNOWN,
                     reconnects or "0",
@@ -199,7 +149,7 @@ def _connections(status: Status, part: _Part) -> Html | None:
     return joined(_table("Connections", columns, rows), _more(len(every)))
 
 
-def _subscriptions(status: Status, part: _Part) -> Html | None:
+def _subscriptions(status: Status, page: StatusPage) -> Html | None:
     refused = [(c["id"], topic, why) for c in connections(status) for topic, why in c["refused"].items()]
     unknown = [(c["id"], field) for c in connections(status) for field in c["unknown_fields"]]
     rows = [("warn", [*each]) for each in refused[:_MAX_ROWS]]
@@ -213,7 +163,7 @@ def _subscriptions(status: Status, part: _Part) -> Html | None:
     return joined(*pieces) if pieces else None
 
 
-def _books(status: Status, part: _Part) -> Html | None:
+def _books(status: Status, page: StatusPage) -> Html | None:
     now, rows = status["now"], []
     for c in connections(status):
         books = c.get("books") or {}
@@ -245,14 +195,14 @@ def _books(status: Status, part: _Part) -> Html | None:
     return _table("Order books", columns, rows) if rows else None
 
 
-def _kafka(status: Status, part: _Part) -> Html | None:
+def _kafka(status: Status, page: StatusPage) -> Html | None:
     sink = status["sink"]
     if sink is None:
         return element("p", "Not reached yet.")
     kafka, journal = sink["kafka"], sink["journal"]
 
     def flow(what: str) -> str:
-        return f"{wording.count(sink[what])} ({wording.rate(part.rates.per_second(('sink', what)))}/s)"
+        return f"{wording.count(sink[what])} ({wording.rate(page.rates.per_second(('sink', what)))}/s)"
 
     round_trip = [wording.duration(kafka[f"round_trip_{name}_us"] / 1e6) for name in ("p50", "p99")]
     facts = [
@@ -263,7 +213,7 @@ def _kafka(status: Status, part: _Part) -> Html | None:
         ("Queue", f"{wording.count(kafka['queue_messages'])} records, {wording.size(kafka['queue_bytes'])}"),
         ("Brokers connected", wording.count(kafka["brokers_up"])),
         ("Round trip p50 / p99", " / ".join(round_trip)),
-        ("Produced to acknowledged", _percentiles(part.latencies, status["latency_bounds_s"])),
+        ("Produced to acknowledged", _percentiles(page.latencies, status["latency_bounds_s"])),
         ("Throttled", wording.duration(kafka["throttled_ms"] / 1e3) if kafka["throttled_ms"] else "no"),
         ("Sent again", wording.count(sink["returned"])),
         ("Lost, announced", wording.count(sink["announced_lost"])),
@@ -274,7 +224,7 @@ def _kafka(status: Status, part: _Part) -> Html | None:
     return _facts(facts)
 
 
-def _spool(status: Status, part: _Part) -> Html | None:
+def _spool(status: Status, page: StatusPage) -> Html | None:
     sink, spool = status["sink"], status.get("spool", {})
     if sink is None:
         return None
@@ -299,7 +249,7 @@ def _spool(status: Status, part: _Part) -> Html | None:
     return _facts(facts)
 
 
-def _accounts(status: Status, part: _Part) -> Html | None:
+def _accounts(status: Status, page: StatusPage) -> Html | None:
     rows = [
         (
             "" if c["state"] in CONNECTED and not c["unread"] else "warn",
@@ -320,7 +270,7 @@ def _accounts(status: Status, part: _Part) -> Html | None:
     return _table("Accounts", columns, rows) if rows else None
 
 
-def _process(status: Status, part: _Part) -> Html | None:
+def _process(status: Status, page: StatusPage) -> Html | None:
     process = status.get("process", {})
     facts = [
         (
@@ -335,7 +285,7 @@ def _process(status: Status, part: _Part) -> Html | None:
     return _facts(facts)
 
 
-def _events(status: Status, part: _Part) -> Html | None:
+def _events(status: Status, page: StatusPage) -> Html | None:
     notes = list(reversed(status.get("recent", ())))[:_MAX_NOTES]
     if not notes:
         return element("p", "Nothing yet.")
@@ -368,7 +318,7 @@ SECTION_IDS = ("verdict", *(name for name, _, _ in _SECTIONS))
 
 
 def _percentiles(samples: Samples, bounds_s: Sequence[float]) -> str:
-    """Upper bounds of the last minute's p50 and p99, as far as the histogram tells them apart."""
+    """Upper bounds of the last minute's p50 and p99, as far as the histogram tells them apage."""
     rises = [samples.increase(position) or 0.0 for position in range(len(bounds_s) + 1)]
     if not sum(rises):
         return wording.UNKNOWN

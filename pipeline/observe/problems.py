@@ -153,14 +153,17 @@ def _of_connections(status: Status, rises: Rises) -> Iterator[Problem]:
 
 
 def _of_several(venue: str, key: str, what: str, which: list[Status], total: int, look: str) -> Problem:
-    alone = which[0]["id"] if len(which) == 1 else f"{venue}: {len(which)} of {total} connections"
-    verb = "is" if len(which) == 1 else "are"
+    if len(which) == 1:
+        said = f"{which[0]['id']} is {what}"
+    else:
+        extent = f"all {total}" if len(which) == total else f"{len(which)} of {total}"
+        said = f"{venue}: {extent} connections are {what}"
     reasons = list(dict.fromkeys(c["last_error"] for c in which))
     text = "; ".join(reasons[:_NAMED]) + (
         f"; and {len(reasons) - _NAMED} more reasons" if len(reasons) > _NAMED else ""
     )
     since = min((c["since"] for c in which if c["since"]), default=None)
-    return Problem(("connection", venue, key), "bad", f"{alone} {verb} {what}", text, look, "connections", since)
+    return Problem(("connection", venue, key), "bad", said, text, look, "connections", since)
 
 
 def _of_subscriptions(name: str, venue: Status, now: int) -> Iterator[Problem]:
@@ -187,9 +190,8 @@ def _of_subscriptions(name: str, venue: Status, now: int) -> Iterator[Problem]:
 
 def _of_rises(name: str, venue: Status, rises: Rises) -> Iterator[Problem]:
     for what, title, look, section in _WARNED:
-        found = {
-            c["id"]: rise for c in venue["connections"].values() if (rise := rises.of((c["id"], what))) is not None
-        }
+        live = [c["id"] for c in venue["connections"].values() if c["state"] in CONNECTED]  # the others are told of
+        found = {connection: rise for connection in live if (rise := rises.of((connection, what))) is not None}
         if found:
             text = _listed(f"{connection}: {rise.count:.0f}" for connection, rise in found.items())
             since = min(rise.since for rise in found.values())

@@ -1,0 +1,220 @@
+"""The verdict: one sentence for every state of things, the worst first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from pipeline.model.stats import ArchiveStats, VenueStats
+from pipeline.observe.history import Rises
+from pipeline.observe.problems import Problem, counters, find_problems, headline
+from pipeline.sink.stats import SinkStats
+from tests.observe.statuses import FENCED, SECOND, START, connection, healthy, healthy_venues, sink, status, venue
+
+BOOK = "bybit.linear.book.0"
+
+
+def problems(now: dict[str, Any], before: dict[str, Any] | None = None) -> list[Problem]:
+    rises = Rises(300)
+    for one in (before or now, now):
+        rises.note(one["now"], counters(one))
+    return list(find_problems(now, rises))
+
+
+def only(now: dict[str, Any], before: dict[str, Any] | None = None) -> Problem:
+    (problem,) = problems(now, before)
+    return problem
+
+
+def with_connection(**fields: Any) -> dict[str, Any]:
+    return status(venue("bybit", connection(BOOK, **fields)), sink=sink(), now=fields.pop("now", START))
+
+
+def with_sink(**fields: Any) -> dict[str, Any]:
+    return status(*healthy_venues(), sink=sink(**fields))
+
+
+def with_venue(**fields: Any) -> dict[str, Any]:
+    return status(venue("okx", connection("okx.swap.book.0"), **fields), sink=sink())
+
+
+def test_all_is_well() -> None:
+    assert problems(healthy()) == []
+    assert headline(healthy(), []) == "All 3 connections are live; Kafka is up; nothing waiting"
+    emptying = with_sink(is_spooling=True, spooled=7)
+    assert headline(emptying, []) == "All 3 connections are live; Kafka is up; the spool is being emptied"
+
+
+def test_a_start_is_no_problem() -> None:
+    starting = status(
+        venue("bybit", connection(BOOK, state="connecting"), connection("bybit.linear.trade.0")), sink=sink()
+    )
+    assert problems(starting) == []
+    assert headline(starting, []) == "Starting: 1 of 2 connections live"
+    assert headline(healthy(not_ready=["stopping"]), []).startswith("Stopping")
+
+
+def test_a_sentence_names_the_worst_and_counts_the_rest() -> None:
+    now = status(
+        venue("bybit", connection(BOOK, state="retrying", last_error="no pong for 10 s", gaps=3)),
+        venue("okx", connection("okx.swap.book.0"), unmatched=("NO-*",)),
+        sink=sink(broker_up=False, spooled=12_000),
+    )
+    found = problems(now)
+    assert [problem.severity for problem in found] == ["bad", "bad", "warn"]
+    assert headline(now, found) == "Kafka is down; 2 more problems"
+
+
+SINK_PROBLEMS = [
+    pytest.param({"broker_up": False, "spooled": 1_990}, "Kafka is down", "2,000 records wait, safe", id="down"),
+    pytest.param({"is_full": True, "announced_lost": 5}, "Records are being lost", "5 records are lost", id="full"),
+    pytest.param({"spool_failure": "No space left"}, "The spool cannot be written", "No space left", id="broken"),
+    pytest.param({"reading_stopped_at": START}, "Nothing is read from the venues", "nearly full", id="stopped"),
+    pytest.param({"journal": FENCED}, "Another instance has taken over this shard", "kafka.shard", id="fenced"),
+    pytest.param({"spool_bytes": 9 * 1024**3}, "The spool is nearly full", "90% of 10.0 GiB", id="filling"),
+]
+
+
+@pytest.mark.parametrize(("fields", "title", "detail"), SINK_PROBLEMS)
+def test_what_is_wrong_on_the_way_to_kafka(fields: dict[str, Any], title: str, detail: str) -> None:
+    problem = only(with_sink(**fields))
+    assert problem.title == title
+    assert detail in problem.detail
+    assert problem.severity == "bad"
+
+
+def test_kafka_was_never_reached() -> None:
+    problem = only(status(sink=None))
+    assert problem.title == "Kafka has not been reached yet"
+    assert problem.since == START - 3_600 * SECOND
+
+
+def test_the_log_tells_why_kafka_is_down() -> None:
+    notes = [
+        {"event": "kafka_down", "text": "reason: connection refused"},
+        {"event": "connection_live", "text": "connection: x"},
+    ]
+    problem = only(status(*healthy_venues(), sink=sink(broker_up=False), recent=notes))
+    assert "connection refused" in problem.detail
+
+
+VENUE_PROBLEMS = [
+    pytest.param({"state": "refused", "last_error": "HTTP 403"}, "okx refuses us", "HTTP 403", "bad", id="refused"),
+    pytest.param(
+        {"state": "starting", "catalogue_failures": 2, "last_error": "maintenance"},
+        "okx's catalogue cannot be read", "maintenance", "bad", id="no catalogue",
+    ),
+    pytest.param(
+        {"clock_offset": -2_500_000}, "Our clock and okx's differ", "by 2.5 s", "warn", id="clock"
+    ),
+    pytest.param(
+        {"unmatched": ("A-*", "B-*")},
+        "okx: 2 configured patterns without any instrument", "A-*; B-*", "warn", id="pattern"
+    ),
+    pytest.param(
+        {"archive": ArchiveStats(failure="disk full")},
+        "okx: the archive is incomplete", "disk full", "warn", id="archive"
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "title", "detail", "severity"), VENUE_PROBLEMS)
+def test_what_is_wrong_with_a_venue(fields: dict[str, Any], title: str, detail: str, severity: str) -> None:
+    problem = only(with_venue(**fields))
+    assert (problem.title, problem.detail, problem.severity) == (title, detail, severity)
+
+
+def test_connections_that_are_down_are_told_by_venue() -> None:
+    def down(number: int, why: str) -> Any:
+        return connection(f"okx.swap.trade.{number}", state="retrying", last_error=why, since=START - number * SECOND)
+
+    first = only(status(venue("okx", down(1, "lost"), connection("okx.swap.book.0")), sink=sink()))
+    assert (first.title, first.detail, first.since) == ("okx.swap.trade.1 is down", "lost", START - SECOND)
+    some = only(status(venue("okx", down(1, "lost"), down(2, "lost"), connection("okx.swap.book.0")), sink=sink()))
+    assert (some.title, some.detail) == ("okx: 2 of 3 connections are down", "lost")
+    assert some.since == START - 2 * SECOND
+    every = only(
+        status(venue("okx", down(1, "a"), down(2, "b"), down(3, "c"), down(4, "d"), down(5, "e")), sink=sink())
+    )
+    assert every.title == "okx: all 5 connections are down"
+    assert every.detail == "a; b; c; and 2 more reasons"
+
+
+def test_a_connection_that_never_failed_is_starting_not_down() -> None:
+    assert problems(with_connection(state="connecting")) == []
+    assert problems(with_connection(state="connecting", last_error="lost"))
+
+
+CONNECTION_PROBLEMS = [
+    pytest.param({"state": "refused", "last_error": "bad key"}, f"{BOOK} is refused", "bad key", "bad", id="refused"),
+    pytest.param({"refused": {"x": "no such"}}, "bybit refuses 1 subscription", "x: no such", "warn", id="topic"),
+    pytest.param({"exchange_lag": 7_000_000}, f"{BOOK} lags behind", "7.0 s", "bad", id="lag"),
+    pytest.param({"state": "lagging"}, f"{BOOK} lags behind", "", "bad", id="lagging"),
+    pytest.param({"last_receive": START - 90 * SECOND}, f"{BOOK} is silent", "nothing for 90 s", "warn", id="silent"),
+    pytest.param(
+        {"account": "main", "unread": ("fills: no permission",)},
+        f"{BOOK}: the account's state was read in part", "fills: no permission", "warn", id="unread",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "title", "detail", "severity"), CONNECTION_PROBLEMS)
+def test_what_is_wrong_with_a_connection(fields: dict[str, Any], title: str, detail: str, severity: str) -> None:
+    problem = only(with_connection(**fields))
+    assert (problem.title, problem.severity) == (title, severity)
+    assert detail in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("field", "title"),
+    [
+        ("gaps", "bybit: gaps in order books"),
+        ("checksum_failures", "bybit: books did not match their checksum"),
+        ("dead_letters", "bybit: messages cannot be read"),
+        ("query_failures", "bybit: REST requests fail"),
+    ],
+)
+def test_what_happened_lately_is_told_with_its_beginning(field: str, title: str) -> None:
+    before, now = with_connection(**{field: 4}), with_connection(**{field: 6})
+    now["now"] = START + SECOND
+    problem = only(now, before)
+    assert (problem.title, problem.detail, problem.since) == (title, f"{BOOK}: 2", START + SECOND)
+    assert problems(now) == [], "what was there at the first look is old"
+
+
+def test_reconnects_are_told_while_the_connection_is_up() -> None:
+    before = with_connection(reconnects={"HeartbeatLost": 1})
+    now = with_connection(reconnects={"HeartbeatLost": 2, "ConnectionLost": 1})
+    now["now"] = START + SECOND
+    assert only(now, before).title == "bybit: connections were lost lately"
+    down = with_connection(state="retrying", last_error="lost", reconnects={"HeartbeatLost": 2})
+    down["now"] = START + SECOND
+    assert only(down, before).title == f"{BOOK} is down"
+
+
+def test_lost_records_stay_told_for_a_while() -> None:
+    now = with_sink(announced_lost=9)
+    now["now"] = START + SECOND
+    problem = only(now, with_sink(announced_lost=2))
+    assert (problem.title, problem.since) == ("Records are being lost", START + SECOND)
+
+
+def test_a_late_loop_is_told() -> None:
+    problem = only(healthy(process={"pid": 1, "resident_bytes": 1, "loop_late_s": 2.0}))
+    assert (problem.title, problem.detail) == ("The event loop is late", "2.0 s")
+
+
+def test_every_problem_leads_to_a_section() -> None:
+    from pipeline.observe.page import SECTION_IDS
+
+    stats = [parameters.values[0] for parameters in [*SINK_PROBLEMS, *VENUE_PROBLEMS, *CONNECTION_PROBLEMS]]
+    sinks = {field.name for field in attrs.fields(SinkStats)}
+    venues = {field.name for field in attrs.fields(VenueStats)} - {"state", "last_error"}
+    for fields in stats:
+        assert isinstance(fields, dict)
+        make = with_sink if fields.keys() <= sinks else with_venue if fields.keys() & venues else with_connection
+        for problem in problems(make(**fields)):
+            assert problem.section in SECTION_IDS
+            assert problem.look.endswith(".") or problem.look.endswith("?") or "`" in problem.look
