@@ -7,13 +7,17 @@ once. When a value does not fit, it is found by a second, slow walk over the eve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import attrs
 
+from pipeline.avro.levels import Sides, checked, decimals_only
 from pipeline.avro.pieces import (
     FALSE,
+    HIGH,
     LENGTH,
+    LOW,
+    MORE,
     NULL,
     SHORT,
     SOME,
@@ -31,13 +35,12 @@ from pipeline.avro.pieces import (
     int_piece,
     long_piece,
     map_of,
-    match_short_decimals,
     nullable,
     text_piece,
 )
 from pipeline.avro.schemas import HEAD, Schema
 from pipeline.model.errors import Unencodable
-from pipeline.model.events import Event, Layout, Origin, Row
+from pipeline.model.events import Event, Layout, Origin
 
 Encoder = Callable[[Event], bytes]
 """Raises `Unencodable` for an event that does not fit, and can be used on after that."""
@@ -60,10 +63,6 @@ _NEVER_REPEATED = ("_id", "_sha256", "reason", "payload")
 """Ends of the names of texts that would only push others out of the cache."""
 
 
-class _Rows(Protocol):
-    def __call__(self, bids: list[Row], asks: list[Row], /) -> str: ...
-
-
 @attrs.frozen
 class _Type:
     """How values of one Avro type are written: by a function, and by an expression of generated code."""
@@ -80,6 +79,19 @@ def _called(name: str, piece: Piece) -> _Type:
 
 def _cached(name: str, piece: Piece) -> _Type:
     return _Type(piece, f"{name}[{{}}]", f"NULL if {{0}} is None else SOME + {name}[{{0}}]")
+
+
+# What nearly all numbers and texts are is written without a call.
+_LONG = "LOW[v & 0x1FFF] + MORE[v >> 13 & 0x3FFF] + HIGH[high] if (high := {} >> 27) > 0 else long_piece(v)"
+_SHORT_TEXT = "LENGTH[length] + v if {}.isascii() and (length := len(v)) < SHORT else text_piece(v)"
+
+
+def _inlined(piece: Piece, expression: str) -> _Type:
+    return _Type(
+        piece,
+        f"({expression.format('(v := {})')})",
+        f"(NULL if (v := {{0}}) is None else SOME + ({expression.format('v')}))",
+    )
 
 
 texts_piece = array_of(text_piece)
@@ -100,15 +112,15 @@ _TYPES = {
     ),
     "double": _called("double_piece", double_piece),
     "int": _cached("INT", int_piece),
-    "long": _called("long_piece", long_piece),
-    "long timestamp-micros": _called("long_piece", long_piece),
+    "long": _inlined(long_piece, _LONG),
+    "long timestamp-micros": _inlined(long_piece, _LONG),
     "array of string": _called("texts_piece", texts_piece),
     "map of string": _called("text_map_piece", text_map_piece),
     "map of string decimal-text": _called("decimal_text_map_piece", decimal_text_map_piece),
     "map of bytes decimal": _called("decimal_bytes_map_piece", decimal_bytes_map_piece),
 }
 _SELDOM_NEW = _cached("LONG", long_piece)
-_UNCACHED_TEXT = _called("text_piece", text_piece)
+_UNCACHED_TEXT = _inlined(text_piece, _SHORT_TEXT)
 _COUNT = _cached("COUNT", count_piece)
 """In rows, integers are still digits."""
 
@@ -133,8 +145,12 @@ for _name, _piece in (
 _GLOBALS: dict[str, Any] = {
     **_PIECES,
     "FALSE": FALSE,
+    "HIGH": HIGH,
     "LENGTH": LENGTH,
+    "LOW": LOW,
+    "MORE": MORE,
     "NULL": NULL,
+    "SHORT": SHORT,
     "SOME": SOME,
     "TRUE": TRUE,
     "boolean_piece": boolean_piece,
@@ -143,7 +159,6 @@ _GLOBALS: dict[str, Any] = {
     "decimal_text_map_piece": decimal_text_map_piece,
     "double_piece": double_piece,
     "long_piece": long_piece,
-    "match_short_decimals": match_short_decimals,
     "side": side_piece,
     "text_map_piece": text_map_piece,
     "text_piece": text_piece,
@@ -281,18 +296,19 @@ def _row_type(level_field: Schema) -> tuple[_Type, bool]:
     return (_COUNT if plain == "int" else _type_of(plain, level_field["name"])), has_null
 
 
-class _RowsByLayout(dict[Layout, _Rows]):
+class _RowsByLayout(dict[Layout, Sides]):
     """Functions that write both sides of a book, compiled when a layout is first seen."""
 
     def __init__(self, level_fields: list[Schema]) -> None:
         super().__init__()
         self._level_fields = level_fields
 
-    def __missing__(self, layout: Layout) -> _Rows:
+    def __missing__(self, layout: Layout) -> Sides:
         unknown = set(layout) - {field["name"] for field in self._level_fields} - {None}
         if unknown:
             raise Unfit("names what a level does not have")
-        written, quickly, decimals = [], [], []
+        written, quickly = [], []
+        only_decimals = True
         for field in self._level_fields:
             name = field["name"]
             kind, has_null = _row_type(field)
@@ -300,40 +316,37 @@ class _RowsByLayout(dict[Layout, _Rows]):
                 expression = (kind.nullable_expression if has_null else kind.expression).format(name)
                 written.append(f"{{{expression}}}")
                 if kind is _TYPES["string decimal-text"]:
-                    decimals.append(f"{{{name}}}")
                     piece = f"{{LENGTH[len({name})]}}{{{name}}}"
                     quickly.append(rf"\x02{piece}" if has_null else piece)
                 else:
                     quickly.append(written[-1])
+                only_decimals &= kind is _TYPES["string decimal-text"] and not has_null
             elif has_null:
                 written.append(r"\x00")
                 quickly.append(r"\x00")
             else:
                 raise Unfit(f"lacks {name}")
-        write = cast("_Rows", _compile(_rows_source(layout, written, quickly, decimals), "write", dict(_GLOBALS)))
+        one_by_one = _rows_function(layout, written, at_least=True)
+        if _TYPES["string decimal-text"] not in map(_kind_of, self._level_fields):
+            write = one_by_one
+        elif only_decimals and layout == tuple(field["name"] for field in self._level_fields)[: len(layout)]:
+            write = decimals_only(len(layout), NULL * (len(self._level_fields) - len(layout)), one_by_one)
+        else:
+            write = checked(len(layout), _rows_function(layout, quickly, at_least=False), one_by_one)
         self[layout] = write
         return write
 
 
-def _rows_source(layout: Layout, written: list[str], quickly: list[str], decimals: list[str]) -> str:
-    """A function for rows of this layout. Rows may be longer than it, which costs speed but nothing else."""
-    names = ", ".join(name or "_" for name in layout)
-    each, quick, text = f"for {names}, *_ in", f'f"{"".join(quickly)}" for {names} in', f'f"{"".join(written)}"'
-    lines = ["def write(bids, asks):"]
-    if decimals:
-        pair = f'f"{",".join(decimals)}" for {names} in'
-        lines += [
-            "    try:",
-            f'        numbers = ",".join([*[{pair} bids], *[{pair} asks]])',
-            f"        count = {len(decimals)} * (len(bids) + len(asks)) - 1",
-            '        if match_short_decimals(numbers) and numbers.count(",") == count:',
-            f"            return side([{quick} bids]) + side([{quick} asks])",
-            "    except ValueError:",
-            "        pass  # rows of another length than the layout",
-            "    # Not all numbers are short and sound: each for itself, to find the one that is not.",
-        ]
-    lines += [f"    return side([{text} {each} bids]) + side([{text} {each} asks])", ""]
-    return "\n".join(lines)
+def _kind_of(level_field: Schema) -> _Type:
+    return _row_type(level_field)[0]
+
+
+def _rows_function(layout: Layout, written: list[str], *, at_least: bool) -> Sides:
+    """A function for rows of this layout; `at_least`: they may be longer."""
+    names, rest = ", ".join(name or "_" for name in layout), ", *_" if at_least else ""
+    each = f'f"{"".join(written)}" for {names}{rest} in'
+    lines = ["def write(bids, asks):", f"    return side([{each} bids]) + side([{each} asks])", ""]
+    return cast("Sides", _compile("\n".join(lines), "write", dict(_GLOBALS)))
 
 
 class _Refusal:

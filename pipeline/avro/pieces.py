@@ -32,7 +32,10 @@ SHORT = 64
 LENGTH = tuple(chr(2 * length) for length in range(SHORT))
 """Length prefixes of short texts."""
 _14_BITS = 0x3FFF
-_MORE = tuple(chr(bits & 0x7F | 0x80) + chr(bits >> 7 | 0x80) for bits in range(_14_BITS + 1))
+MORE = tuple(chr(bits & 0x7F | 0x80) + chr(bits >> 7 | 0x80) for bits in range(_14_BITS + 1))
+"""Fourteen bits of a number that goes on."""
+LOW = MORE[::2]
+"""The lowest thirteen bits of a positive number, whose zigzag form ends in 0."""
 _LAST = tuple(chr(bits) if bits < 0x80 else chr(bits & 0x7F | 0x80) + chr(bits >> 7) for bits in range(_14_BITS + 1))
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 _POWERS_OF_TEN: tuple[int, ...] = tuple(10**exponent for exponent in range(SCALE + 1))
@@ -82,9 +85,9 @@ class _HighBits(dict[int, str]):
         if bits <= _14_BITS:
             piece = _LAST[bits]
         elif bits < 1 << 28:
-            piece = _MORE[bits & _14_BITS] + _LAST[bits >> 14]
+            piece = MORE[bits & _14_BITS] + _LAST[bits >> 14]
         elif bits < 1 << 36:
-            piece = _MORE[bits & _14_BITS] + _MORE[bits >> 14 & _14_BITS] + _LAST[bits >> 28]
+            piece = MORE[bits & _14_BITS] + MORE[bits >> 14 & _14_BITS] + _LAST[bits >> 28]
         else:
             raise Unfit("does not fit 64 bits")
         if len(self) >= 1024:
@@ -93,7 +96,8 @@ class _HighBits(dict[int, str]):
         return piece
 
 
-_high = _HighBits()
+HIGH = _HighBits()
+"""By the bits above the lowest 27 of a positive number, which are 28 in zigzag form."""
 
 
 def long_piece(number: int) -> str:
@@ -103,8 +107,8 @@ def long_piece(number: int) -> str:
         return _LAST[zigzag]
     low = zigzag & 0xFFF_FFFF
     if zigzag != low:
-        return f"{_MORE[low & _14_BITS]}{_MORE[low >> 14]}{_high[zigzag >> 28]}"
-    return _MORE[low & _14_BITS] + _LAST[low >> 14]
+        return f"{MORE[low & _14_BITS]}{MORE[low >> 14]}{HIGH[zigzag >> 28]}"
+    return MORE[low & _14_BITS] + _LAST[low >> 14]
 
 
 def int_piece(number: int) -> str:
@@ -158,14 +162,6 @@ def decimal_text_piece(text: str) -> str:
         raise Unfit("is no decimal number")
     length = len(text)
     return (LENGTH[length] if length < SHORT else long_piece(length)) + text
-
-
-_SHORT_DECIMAL = r"-?[0-9]{1,28}+(?:\.[0-9]{1,28}+)?+(?:[eE][+-]?[0-9]{1,3}+)?+"
-match_short_decimals = re.compile(rf"{_SHORT_DECIMAL}(?:,{_SHORT_DECIMAL})*+", re.ASCII).fullmatch
-"""Whether decimal numbers joined by commas are all sound and below `SHORT`: one question for all levels of a book.
-
-Sizes hardly repeat, so that asking for each of them costs more than everything else that is done with it.
-"""
 
 
 def decimal_bytes_piece(text: str) -> str:

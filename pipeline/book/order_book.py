@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 import attrs
 
 from pipeline.model.errors import BadMessage
-from pipeline.model.events import BookUpdate, Row
+from pipeline.model.events import PRICE_SIZE, BookUpdate, Row
 
 _SCALE = 24
 """Fractional digits of the integer that stands for a price; no venue quotes finer."""
@@ -34,6 +34,8 @@ class _PriceKeys(dict[str, int]):
 
 
 _keys = _PriceKeys()
+_TIDY_FROM = 500
+"""Levels, deleted ones included, from which on a stored side is tidied."""
 
 
 def _is_zero(size: str) -> bool:
@@ -98,6 +100,65 @@ class OrderBook:
 
     def __len__(self) -> int:
         return len(self._bids) + len(self._asks)
+
+
+@attrs.define(eq=False)
+class StoredBook:
+    """Both sides of one book of prices and sizes that changes often and is seldom looked at.
+
+    A change is one call per side, without a look at the levels: they are kept by the text of their price, and deleted
+    ones until there are many. So it is looking at the book that costs, and that finds a price that is no number, or
+    one that was written in two ways, of which nobody knows the later. The book must then be thrown away.
+    """
+
+    _bids: dict[str, str] = attrs.field(factory=dict, init=False)
+    _asks: dict[str, str] = attrs.field(factory=dict, init=False)
+    _tidy_at: int = attrs.field(default=_TIDY_FROM, init=False)
+
+    @staticmethod
+    def holds(update: BookUpdate) -> bool:
+        """Whether the levels of such updates are prices and sizes and nothing else."""
+        return update.layout == PRICE_SIZE
+
+    def apply(self, update: BookUpdate) -> None:
+        """Replace the book by a snapshot, or change it by a delta of absolute sizes.
+
+        Raises `BadMessage` for levels of another form, and as the class says.
+        """
+        bids, asks = self._bids, self._asks
+        if update.is_snapshot:
+            bids.clear()
+            asks.clear()
+        try:
+            # A dict keeps its keys, so that nothing but the new sizes stays in memory.
+            bids.update(update.bids)  # type: ignore[arg-type] # pairs
+            asks.update(update.asks)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise BadMessage(f"a level is no pair of price and size: {error}") from None
+        if len(bids) + len(asks) > self._tidy_at:
+            self._tidy()
+
+    def bids(self, levels: int | None = None) -> list[Row]:
+        """Best first; all, or the best `levels`. Raises `BadMessage` as the class says."""
+        return [(price, self._bids[price]) for _, price in sorted(_tidied(self._bids), reverse=True)[:levels]]
+
+    def asks(self, levels: int | None = None) -> list[Row]:
+        """Best first; all, or the best `levels`. Raises `BadMessage` as the class says."""
+        return [(price, self._asks[price]) for _, price in sorted(_tidied(self._asks))[:levels]]
+
+    def _tidy(self) -> None:
+        self._tidy_at = max(_TIDY_FROM, 2 * (len(_tidied(self._bids)) + len(_tidied(self._asks))))
+
+
+def _tidied(side: dict[str, str]) -> list[tuple[int, str]]:
+    """Delete what is deleted; returns the prices that are left, as numbers and as texts."""
+    numbers = {_keys[price]: price for price in side}
+    if len(numbers) < len(side):
+        [price, *_] = [price for price in side if numbers[_keys[price]] is not price]
+        raise BadMessage(f"price {price} is written in two ways")
+    for price in [price for price, size in side.items() if _is_zero(size)]:
+        del side[price]
+    return [(number, price) for number, price in numbers.items() if price in side]
 
 
 def _change(side: dict[int, Row], rows: list[Row], has_rpi: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from pipeline.book.continuity import SequenceRule, Verdict
-from pipeline.book.order_book import OrderBook
+from pipeline.book.order_book import OrderBook, StoredBook
 from pipeline.model.decimals import DecimalText
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import Bbo, BookTop, BookUpdate, Event, FeedStatus, Micros, Row
@@ -53,7 +53,9 @@ class BookTracker:
     _gap_from: int | None = attrs.field(default=None, init=False)
     _epoch: int = attrs.field(default=0, init=False)
     _last: BookUpdate | None = attrs.field(default=None, init=False)
-    _book: OrderBook | None = attrs.field(default=None, init=False)
+    _book: OrderBook | StoredBook | None = attrs.field(default=None, init=False)
+    _by_number: bool = attrs.field(default=False, init=False)
+    """Whether the venue writes prices in more than one way."""
     _best: tuple[Row | None, Row | None] | None = attrs.field(default=None, init=False)
     _snapshot_due: int = attrs.field(default=0, init=False)
     _top_due: int = attrs.field(default=0, init=False)
@@ -69,7 +71,7 @@ class BookTracker:
         return self._last if self._valid else None
 
     @property
-    def book(self) -> OrderBook | None:
+    def book(self) -> OrderBook | StoredBook | None:
         """The levels, where they are kept and valid."""
         return self._book if self._valid else None
 
@@ -109,6 +111,13 @@ class BookTracker:
         last, book = self._last, self._book
         if not self._valid or last is None or book is None:
             return []
+        try:
+            return self._made_from(book, last, now)
+        except BadMessage as error:
+            self._by_number = True
+            return [self._announce(None, now, f"the book cannot be read: {error}")]
+
+    def _made_from(self, book: OrderBook | StoredBook, last: BookUpdate, now: Micros) -> list[Event]:
         events: list[Event] = []
         options = self.options
         if options.snapshot_interval is not None and now >= self._snapshot_due:
@@ -182,11 +191,18 @@ class BookTracker:
         if self.rule is not None or not self._epoch or self._waiting:
             self._epoch = max(snapshot.receive_time, self._epoch + 1)
         self._valid, self._waiting, self.wants_resync, self._held_back = True, False, False, 0
-        if self._book is None and (self.options.keeps_book or self._verifies(snapshot)):
-            self._book = OrderBook()
+        if self._book is None or self._by_number:
+            self._book = self._new_book(snapshot)
         if self.options.snapshot_interval is not None:
             self._snapshot_due = snapshot.receive_time + self.options.snapshot_interval
         return events + self._accept(snapshot)
+
+    def _new_book(self, snapshot: BookUpdate) -> OrderBook | StoredBook | None:
+        if self.options.derive_bbo or self._verifies(snapshot):
+            return OrderBook()
+        if not self.options.keeps_book:
+            return None
+        return StoredBook() if StoredBook.holds(snapshot) and not self._by_number else OrderBook()
 
     def _accept(self, update: BookUpdate) -> list[Event]:
         update.epoch = self._epoch
@@ -197,15 +213,16 @@ class BookTracker:
         try:
             book.apply(update)
         except BadMessage:
+            self._by_number = True
             self.gaps += 1
             self._valid, self._waiting, self.wants_resync = False, True, True
             self._gap_from = self._last.sequence if self._last is not None else None
             raise
-        if self._verifies(update) and not self._checksum_holds(update, book):
+        if update.checksum is not None and self._verifies(update) and not self._checksum_holds(update, book):
             self.checksum_failures += 1
             return [self._lose(update, "the book does not match its checksum")]
         self._last = update
-        if not self.options.derive_bbo:
+        if not self.options.derive_bbo or isinstance(book, StoredBook):
             return [update]
         best = (book.best_bid(), book.best_ask())
         if best == self._best:
@@ -216,7 +233,7 @@ class BookTracker:
     def _verifies(self, update: BookUpdate) -> bool:
         return update.checksum is not None and self.rule is not None and self.rule.checksum is not None
 
-    def _checksum_holds(self, update: BookUpdate, book: OrderBook) -> bool:
+    def _checksum_holds(self, update: BookUpdate, book: OrderBook | StoredBook) -> bool:
         assert self.rule is not None and self.rule.checksum is not None
         return self.rule.checksum(book.bids(25), book.asks(25)) == update.checksum
 

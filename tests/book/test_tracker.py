@@ -146,6 +146,22 @@ def test_levels_are_kept_only_where_asked_for() -> None:
     assert isinstance(keeping.book, OrderBook)
 
 
+def test_a_book_whose_prices_are_written_in_two_ways_starts_again() -> None:
+    tracker = BookTracker(RULE, BookOptions(snapshot_interval=10))
+    tracker.apply(update(1, snapshot=True, bids=[("9.5", "1")], received=100))
+    tracker.apply(update(2, 1, bids=[("9.50", "0"), ("8", "1")], received=101))
+    (gap,) = tracker.due(Micros(110))
+    assert isinstance(gap, FeedStatus)
+    assert (gap.status, gap.reason) == ("gap", "the book cannot be read: price 9.5 is written in two ways")
+    assert tracker.wants_resync
+    assert tracker.due(Micros(120)) == []
+    tracker.apply(update(3, snapshot=True, bids=[("9.5", "1")], received=130))
+    tracker.apply(update(4, 3, bids=[("9.50", "0"), ("8", "1")], received=131))
+    (whole,) = tracker.due(Micros(140))
+    assert isinstance(whole, BookUpdate)
+    assert whole.bids == [("8", "1")]
+
+
 def crc(bids: Iterable[Row], asks: Iterable[Row]) -> int:
     return zlib.crc32(repr((list(bids), list(asks))).encode())
 
