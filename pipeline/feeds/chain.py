@@ -10,9 +10,10 @@ import attrs
 
 from pipeline.book.tracker import BookOptions, BookTracker
 from pipeline.exchanges.venue import Catalogue, Normalizer, Venue
+from pipeline.feeds.conflation import Conflation, ConflationPolicy
 from pipeline.feeds.handover import BookKey, Holding, Recording, Sifting, book_key
 from pipeline.model.errors import BadMessage
-from pipeline.model.events import BookUpdate, DeadLetter, Event, FeedStatus, Micros, Origin, Trade
+from pipeline.model.events import BookUpdate, DeadLetter, Event, FeedStatus, Micros, Origin
 
 MAX_AWAITED = 20_000
 """Updates kept for a book that is being read over REST; beyond it they are dropped, and the book starts later."""
@@ -41,8 +42,8 @@ class Chain:
     starts_anywhere: bool = False
     """Whether books need no snapshot to begin with; see `BookTracker`."""
     events: int = attrs.field(default=0, init=False)
-    exchange_time: Micros = attrs.field(default=Micros(0), init=False)
-    """Of the last trade or book update, for the lag."""
+    latest: Event | None = attrs.field(default=None, init=False)
+    """The last event that was not held back, for the lag; None since somebody has set that."""
     trackers: dict[BookKey, BookTracker] = attrs.field(factory=dict, init=False)
     out_of_sync: set[BookKey] = attrs.field(factory=set, init=False)
     """Books that want a resynchronization; whoever has seen to it discards the key."""
@@ -55,6 +56,8 @@ class Chain:
     """What becomes of events while this connection and another one bring the same."""
     _has_successor: bool = attrs.field(default=False, init=False)
     """Whether this connection's end was announced."""
+    _conflation: Conflation | None = attrs.field(default=None, init=False)
+    """Takes the place of `publish` while the connection lags, so that it costs nothing otherwise."""
 
     def __attrs_post_init__(self) -> None:
         self.normalizer = self.venue.normalizer(
@@ -85,18 +88,45 @@ class Chain:
 
     def emit(self, events: Iterable[Event]) -> None:
         """Publish events, those of books after their tracker has judged them. Raises `BadMessage` as `message`."""
+        event = None
         for event in events:
             self.events += 1
             if event.__class__ is BookUpdate:
                 self._book(event)
             else:
                 self.publish(event)
-                if event.__class__ is Trade and event.exchange_time is not None:
-                    self.exchange_time = event.exchange_time
+        if event is not None:
+            self.latest = event
+
+    def conflate(self, policy: ConflationPolicy, replaced: dict[str, int] | None = None) -> None:
+        """Publish of some topics only the latest state from here on, until `conflate_no_more`.
+
+        In `replaced` is counted what is never published, by kind.
+        """
+        self.conflate_no_more()
+        self._conflation = Conflation(policy, self.publish, {} if replaced is None else replaced)
+        self.publish = self._conflation.publish
+
+    @property
+    def conflated(self) -> ConflationPolicy | None:
+        """What is conflated at present."""
+        return self._conflation.policy if self._conflation is not None else None
+
+    def conflate_no_more(self) -> None:
+        """Publish the states that wait, and everything from here on."""
+        conflation, self._conflation = self._conflation, None
+        if conflation is not None:
+            self.publish = conflation.onward
+            conflation.flush()
 
     def hold(self) -> None:
         """Keep everything back until `take_over`."""
         self._overlap = Holding()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether everything is kept back."""
+        return isinstance(self._overlap, Holding)
 
     @property
     def held(self) -> int:
@@ -123,7 +153,6 @@ class Chain:
         held = self._overlap.released(seamless=seamless) if isinstance(self._overlap, Holding) else []
         seen = before._overlap.seen if isinstance(before._overlap, Recording) else set()
         self.trackers, self.out_of_sync = before.trackers, before.out_of_sync
-        self.exchange_time = before.exchange_time
         for key in self._books_in_order().keys() & self._awaited.keys():
             del self._awaited[key]
         self._overlap = Sifting(seen, before._books_in_order(), seamless)
@@ -159,13 +188,14 @@ class Chain:
         return {key: tracker.last for key, tracker in self.trackers.items() if tracker.last is not None}
 
     def due(self, now: Micros) -> bool:
-        """Publish the periodic snapshots and book tops whose time has come; False if there were none."""
+        """Publish periodic snapshots, book tops and conflated states whose time has come; False if there were none."""
         before = self.events
+        had_waited = self._conflation is not None and self._conflation.due(now)
         for tracker in self.trackers.values():
             for event in tracker.due(now):
                 self.events += 1
                 self.publish(event)
-        return self.events > before
+        return had_waited or self.events > before
 
     def invalidate(self, key: BookKey, receive_time: Micros, reason: str) -> None:
         """Announce that a book has lost its way and hold its updates back until a new snapshot."""
@@ -238,8 +268,6 @@ class Chain:
                 self.venue.sequence_rule(update.channel), self.book_options(key), starts_anywhere=self.starts_anywhere
             )
             self.trackers[key] = tracker
-        if update.exchange_time is not None:
-            self.exchange_time = update.exchange_time
         try:
             events = tracker.apply(update)
         except BadMessage as error:

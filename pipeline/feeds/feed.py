@@ -11,18 +11,32 @@ import structlog
 from pipeline.exchanges.accounts import Steps
 from pipeline.exchanges.venue import BookSeed, Outcome, Subscription, VenueSession
 from pipeline.feeds.chain import Chain, Publish
+from pipeline.feeds.conflation import ConflationPolicy
 from pipeline.feeds.errands import Errand, Errands
 from pipeline.feeds.handover import BookKey
+from pipeline.feeds.lag import LagMeter
 from pipeline.feeds.tap import Tap
 from pipeline.model.errors import BadMessage, DeadlineMissed, Refused
-from pipeline.model.events import BookUpdate, FeedStatus, Micros, Origin
+from pipeline.model.events import (
+    Bbo,
+    BookUpdate,
+    Event,
+    FeedStatus,
+    IndexPrice,
+    MarkPrice,
+    Micros,
+    OpenInterest,
+    Origin,
+    Ticker,
+    Trade,
+)
 from pipeline.model.rate import Budget, Rate
 from pipeline.model.stats import ConnectionStats
 
 log = structlog.get_logger(__name__)
 
 TICK = 0.25
-"""Seconds between looks at silence, due snapshots and pending resynchronizations."""
+"""Seconds between looks at silence, lag, due snapshots and pending resynchronizations."""
 SEED_AGAIN = 1.0
 """Seconds between readings of a book's snapshot."""
 _NO_RESYNC_BEFORE = 1.0
@@ -30,6 +44,8 @@ _MAX_RESYNC_PAUSE = 60.0
 _MAX_NOTICE = 500
 MAX_UNKNOWN_FIELDS = 100
 """Names kept per connection over all its generations: each is a label of a metric."""
+_PROMPT: frozenset[type[Event]] = frozenset({Trade, BookUpdate, Bbo, Ticker, MarkPrice, IndexPrice, OpenInterest})
+"""Kinds that venues send as soon as they happen, so that their age tells of a lag."""
 _COMPLAINTS = Rate(10, 60.0)
 """Log lines about unreadable messages; all of them are counted and published."""
 
@@ -85,6 +101,12 @@ class Feed:
     """Seconds to wait for a book's snapshot from the stream before it is read over REST; None: for ever."""
     tap: Tap | None = None
     """Where all that goes into the chain is archived."""
+    meter: LagMeter = attrs.field(factory=LagMeter)
+    """Told about each tick."""
+    conflation: Callable[[], ConflationPolicy | None] = attrs.field(default=lambda: None)
+    """What is conflated while this connection lags; None: nothing."""
+    is_read: Callable[[], bool] = attrs.field(default=lambda: True)
+    """Whether what comes is read at present; if not, the lag is ours, and nothing is learned about it."""
     flowing: bool = attrs.field(default=False, init=False)
     _watches: dict[str, _Watch] = attrs.field(factory=dict, init=False)
     _books: dict[BookKey, _Watch] = attrs.field(factory=dict, init=False)
@@ -101,6 +123,11 @@ class Feed:
     _ending: bool = attrs.field(default=False, init=False)
     _retired: bool = attrs.field(default=False, init=False)
     _forget_at: float = attrs.field(default=inf, init=False)
+    _least_delay: float = attrs.field(default=inf, init=False)
+    """The smallest since the last tick, as `LagMeter.tick` takes it."""
+    _lagging_since: Micros = attrs.field(default=Micros(0), init=False)
+    _replaced_before: int = attrs.field(default=0, init=False)
+    """States that were replaced before this lag."""
 
     @property
     def ready(self) -> bool:
@@ -135,6 +162,7 @@ class Feed:
             self._set_aside(messages, receive_time)
             return
         stats, session, chain, tap = self.stats, self.session, self.chain, self.tap
+        chain.latest = None
         control = False
         looked_at = 0
         try:
@@ -157,6 +185,11 @@ class Feed:
         stats.events += chain.events - self._events_counted
         self._events_counted = chain.events
         stats.last_receive = receive_time
+        if (latest := chain.latest) is not None and latest.__class__ in _PROMPT and latest.exchange_time is not None:
+            # By the monotonic clock: a wall clock that is set would look like a lag.
+            delay = now - latest.exchange_time / 1e6
+            if delay < self._least_delay:
+                self._least_delay = delay
         if control:
             self._settle(now)
         if chain.out_of_sync:
@@ -167,7 +200,7 @@ class Feed:
         return min(self._next_tick, self.session.next_deadline())
 
     def on_deadline(self, now: float) -> None:
-        """Heartbeats and acknowledgements; and every `TICK` silence, resynchronizations and due snapshots."""
+        """Heartbeats and acknowledgements; and every `TICK` silence, lag, resynchronizations and due snapshots."""
         if self._retired:
             return
         self.session.on_deadline(now)
@@ -177,6 +210,7 @@ class Feed:
             self._look_for_silence(now)
             self._look_for_seeds(now)
             self._resynchronize(now)
+            self._look_at_lag(now)
             self._publish_due()
             self._count()
             if now >= self._forget_at:
@@ -195,6 +229,7 @@ class Feed:
     def closed(self, now: float, reason: str) -> None:
         """Tell the consumers that the connection and so its streams ended here."""
         if not self._retired:
+            self._stop_lagging(f"the connection ended {self.meter.lag:.1f} s behind")
             self._retired = True
             self._count()
             self._status("lost", "connection", reason)
@@ -209,6 +244,7 @@ class Feed:
 
     def take_over(self, before: Feed, now: float, *, seamless: bool) -> None:
         """Go on where `before` stops, which publishes nothing from here on."""
+        before._stop_lagging(f"{self.connection} goes on")
         if seamless:
             before._count()
             before._status("replaced", "connection", f"{self.connection} goes on without a gap")
@@ -381,13 +417,61 @@ class Feed:
         self._unknown_counted = len(unknown)
         stats.requests += self.session.requests - self._requests_counted
         self._requests_counted = self.session.requests
-        if chain.exchange_time:
-            stats.exchange_lag = stats.last_receive - chain.exchange_time
         gaps = sum(tracker.gaps for _, tracker in chain.books())
         failures = sum(tracker.checksum_failures for _, tracker in chain.books())
         stats.gaps += gaps - self._gaps_counted
         stats.checksum_failures += failures - self._failures_counted
         self._gaps_counted, self._failures_counted = gaps, failures
+
+    def _look_at_lag(self, now: float) -> None:
+        least, self._least_delay = self._least_delay, inf
+        if self.chain.is_held or not self.is_read():
+            return
+        stats, meter = self.stats, self.meter
+        if least < inf:
+            stats.exchange_lag = round((least - now) * 1e6) + self.clock()
+        has_changed = meter.tick(least if least < inf else None, now)
+        stats.lag = round(meter.lag * 1e6)
+        if has_changed and meter.is_lagging:
+            self._fall_behind()
+        elif has_changed:
+            self._end_lag(f"{meter.lag:.1f} s behind the venue")
+        if meter.is_lagging and stats.state == "live":
+            stats.state, stats.since = "lagging", self.clock()
+
+    def _fall_behind(self) -> None:
+        meter, policy = self.meter, self.conflation()
+        self.stats.lags += 1
+        self._lagging_since = Micros(self.clock())
+        what = "all is published, late" if policy is None else f"states of {len(policy.topics)} topics are conflated"
+        reason = f"{meter.lag:.1f} s behind the venue, more than {meter.bound:g} s; {what}"
+        self.log("connection_lagging", reason)
+        self._status("lagging", "connection", reason, from_time=self._lagging_since)
+        if policy is not None:
+            if self.tap is not None:
+                self.tap.conflated(policy)
+            self._replaced_before = sum(self.stats.conflated.values())
+            self.chain.conflate(policy, self.stats.conflated)
+
+    def _stop_lagging(self, reason: str) -> None:
+        """Nothing more comes over this connection: the states that wait are the last."""
+        if self.meter.is_lagging:
+            self.meter.is_lagging = False
+            self._end_lag(reason)
+        self.stats.lag = 0
+
+    def _end_lag(self, reason: str) -> None:
+        count = 0
+        if self.chain.conflated is not None:
+            if self.tap is not None:
+                self.tap.conflated(None)
+            self.chain.conflate_no_more()
+            count = sum(self.stats.conflated.values()) - self._replaced_before
+        self.log("connection_caught_up", f"{reason}; {count} states were replaced")
+        since = self._lagging_since
+        self._status("caught_up", "connection", reason, from_time=since, to_time=Micros(self.clock()), count=count)
+        if self.stats.state == "lagging":
+            self.stats.state, self.stats.since = "live", self.clock()
 
     def _complain(self, message: bytes, error: Exception, now: float) -> None:
         self.stats.dead_letters += 1
@@ -402,7 +486,17 @@ class Feed:
         if self.chain.due(now) and self.tap is not None:
             self.tap.due(now)
 
-    def _status(self, status: str, scope: str, reason: str, subscription: Subscription | None = None) -> None:
+    def _status(
+        self,
+        status: str,
+        scope: str,
+        reason: str,
+        subscription: Subscription | None = None,
+        *,
+        from_time: Micros | None = None,
+        to_time: Micros | None = None,
+        count: int | None = None,
+    ) -> None:
         event = FeedStatus(
             self._origin(subscription),
             None,
@@ -412,6 +506,9 @@ class Feed:
             scope if subscription is None or subscription.instrument is None else "instrument",
             reason,
             subscription.channel if subscription is not None else None,
+            from_time=from_time,
+            to_time=to_time,
+            count=count,
         )
         if self.tap is not None:
             self.tap.published(event)

@@ -16,13 +16,15 @@ from pipeline.exchanges.accounts import Credentials
 from pipeline.exchanges.venue import Catalogue, Subscription, Venue
 from pipeline.feeds.account_state import AccountState
 from pipeline.feeds.chain import Chain, Publish
+from pipeline.feeds.conflation import ConflationPolicy
 from pipeline.feeds.errands import Errands
 from pipeline.feeds.feed import Feed, FeedTimes
 from pipeline.feeds.handover import BookKey
+from pipeline.feeds.lag import Floor, LagMeter
 from pipeline.feeds.plan import ConnectionPlan
 from pipeline.feeds.relay import Leg, Relay
 from pipeline.feeds.settings import BookSettings, VenueSettings
-from pipeline.feeds.specs import session_times
+from pipeline.feeds.specs import BBO, BOOK, session_times
 from pipeline.feeds.tap import Archive, Tap
 from pipeline.feeds.venue_rest import VenueRest, credentials
 from pipeline.model.errors import BadMessage, LoginFailed, Refused, Retryable
@@ -89,6 +91,8 @@ class Link:
     _relay: Relay | None = attrs.field(default=None, init=False)
     _alarms: dict[Feed, Alarm] = attrs.field(factory=dict, init=False)
     """Of the connections that are open now."""
+    _floor: Floor = attrs.field(factory=Floor, init=False)
+    """The smallest delay of messages of late, over all generations."""
     _login_failed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -126,6 +130,8 @@ class Link:
             for feed, alarm in self._alarms.items():
                 if feed.tap is None:
                     feed.tap = self._tap(feed.connection, is_held=False, is_joined=True)
+                    if feed.tap is not None and (policy := feed.chain.conflated) is not None:
+                        feed.tap.conflated(policy)
                 else:
                     feed.tap.books(self._all_book_options())
                 feed.change(added, removed)
@@ -272,10 +278,26 @@ class Link:
             errands,
             lambda key: self._books[key].seed_after if key in self._books else None,
             self._tap(name, is_held=leg.before is not None),
+            LagMeter(settings.overload.lag, self._floor),
+            self._conflation,
+            lambda: around.gate is None or around.gate.has_room,
         )
+        self._note_clock()
         if leg.before is not None:
             feed.hold()
         return feed
+
+    def _note_clock(self) -> None:
+        """Where the venue has told its time, a connection that begins with a lag is not taken for an unhurried one."""
+        offset = self.rest.fresh_offset_us if self.rest is not None else None
+        if offset is not None:
+            now = trio.current_time()
+            self._floor.note(now - (self.around.clock() + offset) / 1e6, now)
+
+    def _conflation(self) -> ConflationPolicy | None:
+        wanted = (want.subscription for want in self.plan.wants if want.is_conflated)
+        topics = frozenset((s.channel if s.kind in (BOOK, BBO) else None, s.instrument) for s in wanted)
+        return ConflationPolicy(topics, round(self.settings.overload.interval * 1e6)) if topics else None
 
     def _tap(self, connection: str, *, is_held: bool, is_joined: bool = False) -> Tap | None:
         plan = self.plan
@@ -339,4 +361,5 @@ def connection_limits(settings: VenueSettings) -> Limits:
         send=timeouts.send,
         close=timeouts.close,
         max_message_bytes=settings.max_message_bytes,
+        batch=settings.overload.messages_per_turn,
     )

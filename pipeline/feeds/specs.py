@@ -8,8 +8,8 @@ from pipeline.exchanges.accounts import AccountSpec
 from pipeline.exchanges.venue import ChannelSpec, SessionTimes
 from pipeline.feeds.settings import AccountSettings, ChannelSettings, VenueSettings
 
-BOOK, CANDLE = "book", "candle"
-STATES = ("ticker", "bbo")
+BBO, BOOK, CANDLE, TICKER = "bbo", "book", "candle", "ticker"
+STATES = (TICKER, BBO)
 """Channels of which only the latest state counts."""
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pipeline.book.tracker import BookOptions
 from pipeline.exchanges.venue import Subscription
+from pipeline.feeds.conflation import ConflationPolicy
 from pipeline.feeds.handover import BookKey
 from pipeline.model.events import Event, Instrument, Micros
 
@@ -24,7 +25,7 @@ class Tap(Protocol):
         """The feed itself has something to say."""
 
     def due(self, now: Micros) -> None:
-        """Periodic snapshots and book tops are published; told right after that."""
+        """Periodic snapshots, book tops and conflated states are published; told right after that."""
 
     def awaited(self, key: BookKey) -> None:
         """A book waits for its snapshot over REST."""
@@ -34,6 +35,9 @@ class Tap(Protocol):
 
     def books(self, options: Mapping[BookKey, BookOptions]) -> None:
         """The plan has changed: what is made of books from now on."""
+
+    def conflated(self, policy: ConflationPolicy | None) -> None:
+        """Of these topics only the latest states are published from now on; None: the connection has caught up."""
 
     def recorded(self) -> None:
         """A successor is being prepared."""

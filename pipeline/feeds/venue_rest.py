@@ -64,6 +64,11 @@ class VenueRest:
         self.offset_us = theirs - self.clock()
         self._measured_at = trio.current_time()
 
+    @property
+    def fresh_offset_us(self) -> int | None:
+        """The offset, if it was measured a moment ago: either clock may have been set since."""
+        return self.offset_us if trio.current_time() - self._measured_at < GOOD_FOR else None
+
     def forget_clock(self) -> None:
         """Have it measured again: a login that may have failed for its time."""
         self._measured_at = -inf

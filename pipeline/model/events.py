@@ -561,7 +561,7 @@ class FeedStatus(Event):
     IDENTITY = ("venue", "market", "instrument", "connection", "status", "receive_time")
 
     status: str
-    """connected, lost, replaced, gap, stale, resynced, subscribed, unsubscribed or refused."""
+    """connected, lost, replaced, gap, stale, resynced, subscribed, unsubscribed, refused, lagging or caught_up."""
     scope: str
     """What it concerns: connection, channel, instrument, the sink, or the whole process."""
     reason: str

@@ -15,7 +15,7 @@ class ConnectionStats:
     endpoint: str
     url: str
     state: str = "waiting"
-    """waiting, connecting, subscribing, live, retrying, refused or stopped."""
+    """waiting, connecting, subscribing, live, lagging (live, and behind the venue), retrying, refused or stopped."""
     generation: int = 0
     since: int = 0
     """When the state was entered, in microseconds."""
@@ -41,7 +41,13 @@ class ConnectionStats:
     last_receive: int = 0
     """Microseconds."""
     exchange_lag: int = 0
-    """Receive time minus exchange time of the last trade or book update, in microseconds."""
+    """Receive time minus exchange time, the smallest in the last quarter of a second, in microseconds."""
+    lag: int = 0
+    """The same without what the venue's clock and ours differ by, and 0 when nothing comes: how far behind we are."""
+    lags: int = 0
+    """How often the connection fell behind the venue by more than the bound."""
+    conflated: dict[str, int] = attrs.field(factory=dict)
+    """States never published because a later one came while the connection lagged, by kind."""
     last_error: str = ""
     notices: int = 0
     unknown_fields: dict[str, None] = attrs.field(factory=dict)
@@ -61,6 +67,11 @@ class ConnectionStats:
     """What of an account's state the venue refused to tell in the last reading, with its reasons."""
     repeated_fills: int = 0
     """Fills that came again and were not published twice."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the connection is subscribed, be it with a lag."""
+        return self.state in ("live", "lagging")
 
 
 @attrs.define(eq=False)

@@ -41,16 +41,23 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
     ("pipeline_book_seeds", "Order-book snapshots read over REST.", lambda c: c.seeds),
     ("pipeline_reconciliations", "Complete readings of an account's state.", lambda c: c.reconciliations),
     ("pipeline_repeated_fills", "Fills received again and not published again.", lambda c: c.repeated_fills),
+    ("pipeline_lags", "Times the connection fell behind the venue.", lambda c: c.lags),
 )
 _GAUGES: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
-    ("pipeline_connection_live", "1 while the connection is subscribed.", lambda c: float(c.state == "live")),
+    ("pipeline_connection_live", "1 while the connection is subscribed.", lambda c: float(c.is_live)),
+    ("pipeline_lagging", "1 while the connection is behind the venue.", lambda c: float(c.state == "lagging")),
     ("pipeline_subscriptions_wanted", "Topics the plan puts on the connection.", lambda c: c.subscriptions),
     ("pipeline_subscriptions_granted", "Topics the venue has granted.", lambda c: c.subscribed),
     ("pipeline_subscriptions_refused", "Topics the venue has refused.", lambda c: len(c.refused)),
     (
         "pipeline_exchange_lag_seconds",
-        "Receive time minus exchange time of the last event.",
+        "Receive time minus exchange time, the smallest in the last quarter of a second.",
         lambda c: c.exchange_lag / 1e6,
+    ),
+    (
+        "pipeline_connection_lag_seconds",
+        "The same without what the clocks differ by; 0 when nothing comes.",
+        lambda c: c.lag / 1e6,
     ),
     ("pipeline_last_receive_timestamp_seconds", "When the last message was received.", lambda c: c.last_receive / 1e6),
     ("pipeline_reconciled_timestamp_seconds", "When an account's state was last read.", lambda c: c.reconciled / 1e6),
@@ -88,6 +95,15 @@ class FeedCollector(Collector):
             for cause, count in c.reconnects.items():
                 reconnects.add_metric((c.venue, c.id, cause), count)
         yield reconnects
+        conflated = CounterMetricFamily(
+            "pipeline_conflated_events",
+            "States replaced by later ones while a connection lagged.",
+            labels=(*_LABELS, "kind"),
+        )
+        for c in connections:
+            for kind, count in c.conflated.items():
+                conflated.add_metric((c.venue, c.id, kind), count)
+        yield conflated
         unknown = GaugeMetricFamily(
             "pipeline_unknown_field", "1 for each field that no reference knows.", labels=(*_LABELS, "field")
         )

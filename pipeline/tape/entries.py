@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from pipeline.book.tracker import BookOptions
+from pipeline.feeds.conflation import ConflationPolicy
 from pipeline.model.events import KINDS, Event, Origin
 
 FORMAT = 1
@@ -68,6 +69,23 @@ class Book(Struct):
         return BookOptions(self.derive_bbo, self.snapshot_interval, self.top_levels, self.top_interval)
 
 
+class Conflated(Struct, tag="conflated"):
+    """The connection lags: of these topics only the latest states are published from here on."""
+
+    interval: int
+    """Microseconds."""
+    topics: list[tuple[str | None, str | None]]
+
+    @property
+    def policy(self) -> ConflationPolicy:
+        """As the chain takes it."""
+        return ConflationPolicy(frozenset(self.topics), self.interval)
+
+
+class CaughtUp(Struct, tag="caught_up"):
+    """The states that waited were published, and everything is from here on."""
+
+
 class Opened(Struct, tag="opened"):
     """A connection begins, or (`is_joined`) goes on from before the segment."""
 
@@ -76,6 +94,8 @@ class Opened(Struct, tag="opened"):
     is_held: bool
     is_joined: bool
     books: list[Book]
+    conflated: Conflated | None = None
+    """Set if it lags."""
 
 
 class Books(Struct, tag="books"):
@@ -104,7 +124,7 @@ class Published(Struct, tag="published"):
 
 
 class Due(Struct, tag="due"):
-    """Periodic snapshots and book tops were published."""
+    """Periodic snapshots, book tops and conflated states were published."""
 
 
 class Awaited(Struct, tag="awaited"):
@@ -140,7 +160,21 @@ class Forgotten(Struct, tag="forgotten"):
     """The overlap with the predecessor was over."""
 
 
-Note = Opened | Books | Known | Listed | Published | Due | Awaited | Seeded | Recorded | TakenOver | Forgotten
+Note = (
+    Opened
+    | Books
+    | Known
+    | Listed
+    | Published
+    | Due
+    | Awaited
+    | Seeded
+    | Conflated
+    | CaughtUp
+    | Recorded
+    | TakenOver
+    | Forgotten
+)
 
 encode_note = msgspec.json.Encoder().encode
 """Takes a `Note` or a `Begin`."""

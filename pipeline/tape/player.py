@@ -128,6 +128,10 @@ class Player:
                 chain.await_seed((note.channel, note.instrument))
             case entries.Seeded():
                 _plant(chain, note, now)
+            case entries.Conflated():
+                chain.conflate(note.policy)
+            case entries.CaughtUp():
+                chain.conflate_no_more()
             case entries.Recorded():
                 chain.record()
             case entries.TakenOver():
@@ -151,6 +155,8 @@ class Player:
         self._chains[connection] = self._chain(connection, note, dict(resume) if note.is_held else resume)
         if note.is_held:
             self._chains[connection].hold()
+        if note.conflated is not None:
+            self._chains[connection].conflate(note.conflated.policy)
 
     def _chain(self, connection: str, note: entries.Opened, resume: dict[str, int]) -> Chain:
         books = self._books[connection] = _options(note.books)

@@ -9,6 +9,7 @@ import attrs
 
 from pipeline.book.tracker import BookOptions
 from pipeline.exchanges.venue import Subscription
+from pipeline.feeds.conflation import ConflationPolicy
 from pipeline.feeds.handover import BookKey
 from pipeline.model.events import Event, Instrument, Micros
 from pipeline.model.stats import ArchiveStats
@@ -156,6 +157,14 @@ class RecordingTap:
         if self.opened is not None and self.opened.books != books:
             self.opened.books = books
             self.note(entries.Books(books), self.recorder.clock())
+
+    def conflated(self, policy: ConflationPolicy | None) -> None:
+        note = None
+        if policy is not None:
+            note = entries.Conflated(policy.interval, sorted(policy.topics, key=repr))
+        if self.opened is not None:
+            self.opened.conflated = note
+        self.note(note or entries.CaughtUp(), self.recorder.clock())
 
     def recorded(self) -> None:
         self.note(entries.Recorded(), self.recorder.clock())

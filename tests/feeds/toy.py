@@ -25,7 +25,7 @@ from pipeline.exchanges.venue import (
 )
 from pipeline.model.decimals import DecimalText
 from pipeline.model.errors import BadMessage, HeartbeatLost, SessionError
-from pipeline.model.events import PRICE_SIZE, BookUpdate, Event, Instrument, Micros, Origin, Trade
+from pipeline.model.events import PRICE_SIZE, BookUpdate, Event, Instrument, Micros, Origin, Ticker, Trade
 from pipeline.model.rate import Rate
 
 
@@ -133,10 +133,14 @@ class ToyNormalizer:
         origin = self.origins.setdefault(instrument, Origin("toy", "spot", instrument, None, None, self.connection))
         if kind == "trade":
             price, size = DecimalText(wire["price"]), DecimalText("1")
-            time = Micros(1)
+            time = Micros(wire.get("time", 1))
             stream.latest = [
                 Trade(origin, time, Micros(receive_time), None, wire["id"], price, size, "base", size, None, "buy")
             ]
+            return list(stream.latest)
+        if kind == "ticker":
+            price = DecimalText(wire["price"])
+            stream.latest = [Ticker(origin, Micros(wire["time"]), Micros(receive_time), None, "base", price)]
             return list(stream.latest)
         return [
             BookUpdate(
@@ -158,12 +162,12 @@ class ToyNormalizer:
 
 @attrs.frozen
 class ToyVenue:
-    """Channels trade and book on one market; topics are `trade.BTC` and `book.BTC`."""
+    """Channels trade, book and ticker on one market; topics are `trade.BTC`, `book.BTC` and `ticker.BTC`."""
 
     name: str = "toy"
     environments: Mapping[str, Hosts] = attrs.field(factory=lambda: {"main": Hosts("ws://toy", "http://toy")})
     markets: Sequence[str] = ("spot", "linear")
-    channels: Sequence[str] = ("trade", "book")
+    channels: Sequence[str] = ("trade", "book", "ticker")
     streams: Sequence[str] = ("spot",)
     connects: Rate = attrs.field(default=Rate(100, 1.0))
     rest_requests: Rate = attrs.field(default=Rate(100, 1.0))
@@ -256,5 +260,9 @@ def book(seq: int, prev: int | None = None, *, name: str = "BTC", price: str = "
     return json.dumps(wire).encode()
 
 
-def trade(trade_id: str, name: str = "BTC", price: str = "10") -> bytes:
-    return json.dumps({"topic": f"trade.{name}", "id": trade_id, "price": price}).encode()
+def trade(trade_id: str, name: str = "BTC", price: str = "10", time: int = 1) -> bytes:
+    return json.dumps({"topic": f"trade.{name}", "id": trade_id, "price": price, "time": time}).encode()
+
+
+def ticker(price: str, name: str = "BTC", *, time: int) -> bytes:
+    return json.dumps({"topic": f"ticker.{name}", "price": price, "time": time}).encode()
