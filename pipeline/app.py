@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,6 +27,7 @@ from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, Proce
 from pipeline.session.clock import Clock, system_clock
 from pipeline.session.failures import leaves
 from pipeline.session.websocket import connect
+from pipeline.signals import ending_signals
 from pipeline.sink.numbers import sink_numbers
 from pipeline.sink.opening import open_sink
 from pipeline.sink.sink import Sink
@@ -204,16 +205,29 @@ class Service:
         return sink_numbers(self.sink.stats()) if self.sink is not None else ()
 
 
-async def run(config: Config, worker: int = 0, on_listening: Callable[[str], None] = lambda _: None) -> int:
-    """Run one of the configuration's workers until SIGTERM, SIGINT or SIGHUP; returns the process's exit code.
+@attrs.frozen
+class Seat:
+    """What a worker knows of its supervisor."""
+
+    number: int = 0
+    """The worker's own, from 0."""
+    announce: Callable[[str], None] = lambda _: None
+    """Is told where HTTP is served."""
+    supervisor_gone: Callable[[], Awaitable[None]] = trio.sleep_forever
+    """Returns when the supervisor has ended."""
+
+
+async def run(config: Config, seat: Seat = Seat()) -> int:
+    """Run the service, or one of its workers, until SIGTERM, SIGINT or SIGHUP; returns the process's exit code.
 
     The first signal stops the intake and drains to Kafka; a second one exits at once. Raises `ConfigError`.
     """
-    service = Service(config, config.share(worker), on_listening=on_listening)
+    service = Service(config, config.share(seat.number), on_listening=seat.announce)
     code = 0
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_signals, service)
+            nursery.start_soon(_stop_without_supervisor, service, seat.supervisor_gone)
             await service.run()
             nursery.cancel_scope.cancel()
     except* ConfigError:
@@ -223,6 +237,13 @@ async def run(config: Config, worker: int = 0, on_listening: Callable[[str], Non
             log.error("service_failed", text=str(error))
         code = 1
     return code
+
+
+async def _stop_without_supervisor(service: Service, supervisor_gone: Callable[[], Awaitable[None]]) -> None:
+    await supervisor_gone()
+    if not service.stopping:
+        log.warning("supervisor_gone")
+        signal.raise_signal(signal.SIGTERM)
 
 
 async def stop_on_signals(service: Service) -> None:
@@ -242,9 +263,3 @@ async def stop_on_signals(service: Service) -> None:
     if overdue.cancelled_caught:
         log.error("shutdown_overdue", shutdown_within=service.config.shutdown_within)
         os._exit(1)
-
-
-def ending_signals() -> list[signal.Signals]:
-    """SIGTERM, SIGINT, and SIGHUP unless whoever started us wanted it ignored, as `nohup` does."""
-    ignores_hangup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [signal.SIGTERM, signal.SIGINT, *([] if ignores_hangup else [signal.SIGHUP])]

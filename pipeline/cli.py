@@ -84,11 +84,21 @@ def _dispatch(argv: list[str]) -> int:
 
 def _service(parser: argparse.ArgumentParser) -> Run:
     _add_config(parser, "run the service with this configuration until SIGTERM or SIGINT")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # see `pipeline.worker`
 
     def run(arguments: argparse.Namespace) -> int:
-        config = _load(arguments.config)
+        path = arguments.config
+        if arguments.worker is not None:
+            from pipeline.worker import run_worker
+
+            return run_worker(path, arguments.worker, sys.stdin.buffer)
+        config, text = _load_with_text(path)
         import trio
 
+        if config.workers > 1:
+            from pipeline import workers
+
+            return trio.run(workers.run, config, text, path)
         from pipeline import app
 
         return trio.run(app.run, config)
@@ -241,16 +251,22 @@ def _add_config(parser: argparse.ArgumentParser, text: str = "the service's conf
 
 def _load(path: str) -> Config:
     """Read the configuration and set up the logs; raises `ConfigError` with the file's name before each problem."""
-    from pipeline.config import load
+    return _load_with_text(path)[0]
+
+
+def _load_with_text(path: str) -> tuple[Config, str]:
+    """The same, with what the file holds."""
+    from pipeline.config import loads, read_text
     from pipeline.model.errors import ConfigError
     from pipeline.observe.logs import configure
 
     try:
-        config = load(path)
+        text = read_text(path)
+        config = loads(text)
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
     configure(config.log)
-    return config
+    return config, text
 
 
 def _log(level: Literal["info", "warning"]) -> None:
