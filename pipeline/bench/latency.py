@@ -11,6 +11,7 @@ import trio
 
 from pipeline.bench.measure import Task
 from pipeline.bench.moments import Moments
+from pipeline.bench.stream import is_data
 from pipeline.feeds.link import OpenWebSocket
 from pipeline.session.limits import Limits
 from pipeline.session.transport import Transport
@@ -68,7 +69,7 @@ class _TimedTransport:
     async def receive(self) -> list[bytes]:
         self.latencies.produced(self.pending)
         messages = await self.transport.receive()
-        self.pending = sum(1 for message in messages if _is_data(message))
+        self.pending = sum(1 for message in messages if is_data(message))
         return messages
 
     async def send(self, text: str) -> None:
@@ -76,7 +77,3 @@ class _TimedTransport:
 
     async def aclose(self) -> None:
         await self.transport.aclose()
-
-
-def _is_data(message: bytes) -> bool:
-    return message.startswith((b'{"topic"', b'{"arg"'))

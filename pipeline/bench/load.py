@@ -11,8 +11,9 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Sequence
-from math import inf
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,13 @@ import trio
 from wsproto.events import CloseConnection, Ping, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
+from pipeline.bench.exchange import rest_answers
+from pipeline.bench.laps import Laps
 from pipeline.bench.moments import Moments
 from pipeline.bench.stream import Subject, subject
 from pipeline.session.tls import BatchTLSStream
-from pipeline.sim import bybit_rest, okx_rest
-from pipeline.sim.clock import SimulatedClock
-from pipeline.sim.floor import Floor, Market
 from pipeline.sim.http import Request, Response
-from pipeline.sim.listing import many
-from pipeline.sim.sent import SentRecord
 from pipeline.sim.server import Handover, serve_stream
-from pipeline.sim.settings import MarketSettings
 
 _TLS_HANDSHAKE = b"\x16"
 _TEXT_FRAME = b"\x81"
@@ -46,6 +43,8 @@ class LoadSettings:
     venue: str
     stream: str
     """A file with one wire message per line."""
+    total: int
+    """Messages to send; more than the file has are sent by going over it again, numbered on."""
     instruments: int
     certificate: str
     """PEM file with key and chain, for clients that speak TLS."""
@@ -85,11 +84,13 @@ class Load:
 
     settings: LoadSettings
     frames: list[bytes] = attrs.field(init=False)
+    """Of the first lap."""
     subjects: list[Subject] = attrs.field(init=False)
+    _laps: Laps | None = attrs.field(default=None, init=False)
     _missing: set[Subject] = attrs.field(init=False)
     _started: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _start: float = attrs.field(default=inf, init=False)
-    _floor: Floor = attrs.field(init=False)
+    _start_ns: int = attrs.field(default=0, init=False)
+    _rest: Callable[[Request], Response] = attrs.field(init=False)
     _tls: ssl.SSLContext = attrs.field(init=False)
     _moments: Moments | None = attrs.field(default=None, init=False)
 
@@ -99,13 +100,13 @@ class Load:
         self.frames = [frame(line) for line in lines]
         self.subjects = [subject(line) for line in lines]
         self._missing = set(self.subjects)
-        listings = many(settings.venue, settings.instruments)
-        market = Market(MarketSettings(), {(each.market, each.symbol): each for each in listings})
-        self._floor = Floor(SimulatedClock(), market, SentRecord(False))
+        if settings.total > len(lines):
+            self._laps = Laps(lines)
+        self._rest = rest_answers(settings.venue, settings.instruments)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(settings.certificate)
         if settings.moments is not None:
-            self._moments = Moments.create(Path(settings.moments), len(lines))
+            self._moments = Moments.create(Path(settings.moments), settings.total)
 
     async def run(self) -> None:
         """Serve until standard input ends; prints the port."""
@@ -130,10 +131,6 @@ class Load:
             pass  # the client has gone
         finally:
             await trio.aclose_forcefully(stream)
-
-    def _rest(self, request: Request) -> Response:
-        answer = bybit_rest.answer if self.settings.venue == "bybit" else okx_rest.answer
-        return answer(self._floor, request) or Response.json({"error": f"nothing at {request.path}"}, 404)
 
     async def _converse(self, handover: Handover) -> None:
         stream, websocket = handover.stream, handover.websocket
@@ -164,7 +161,9 @@ class Load:
         while answers:
             await stream.send_all(answers.pop(0))
         if not self._missing and not self._started.is_set():
-            self._start = time.monotonic()
+            self._start_ns = time.monotonic_ns()
+            if self._moments is not None:
+                self._moments.begin(self._start_ns)
             self._started.set()
 
     def _answer(self, text: str, subscribed: set[Subject]) -> list[bytes]:
@@ -186,20 +185,50 @@ class Load:
 
     async def _send(self, stream: trio.abc.Stream, subscribed: set[Subject], sending: trio.Lock) -> None:
         await self._started.wait()
-        chosen = [number for number, each in enumerate(self.subjects) if each in subscribed]
-        rate, size = self.settings.rate, self.settings.burst if self.settings.rate else _CHUNK
-        for at in range(0, len(chosen), size):
-            numbers = chosen[at : at + size]
-            if rate is not None:
-                await trio.sleep(max(0.0, self._start + numbers[0] / rate - time.monotonic()))
+        numbers = self._numbers(subscribed)
+        if self.settings.rate is not None:
+            await self._send_paced(stream, sending, list(numbers), self.settings.rate)
+            return
+        while chosen := list(islice(numbers, _CHUNK)):
+            await self._send_each(stream, sending, chosen)
+
+    async def _send_paced(
+        self, stream: trio.abc.Stream, sending: trio.Lock, numbers: Sequence[int], rate: float
+    ) -> None:
+        """Send each when it is due, and at once all that are: who is late catches up."""
+        burst = self.settings.burst
+        most = max(_CHUNK, burst)
+        due_ns = [self._start_ns + round((number - number % burst) / rate * 1e9) for number in numbers]
+        at = 0
+        while at < len(numbers):
+            await trio.sleep(max(0.0, (due_ns[at] - time.monotonic_ns()) / 1e9))
+            end = min(max(at + 1, bisect_right(due_ns, time.monotonic_ns())), at + most)
+            await self._send_each(stream, sending, numbers[at:end])
+            at = end
+
+    async def _send_each(self, stream: trio.abc.Stream, sending: trio.Lock, numbers: Sequence[int]) -> None:
+        pieces = [self._frame(number) for number in numbers]
+        async with sending:
             if self._moments is not None:
                 self._moments.note(numbers, time.monotonic_ns())
-            pieces = [self.frames[number] for number in numbers]
-            async with sending:
-                if isinstance(stream, RecordStream):
-                    await stream.send_each(pieces)
-                else:
-                    await stream.send_all(b"".join(pieces))
+            if isinstance(stream, RecordStream):
+                await stream.send_each(pieces)
+            else:
+                await stream.send_all(b"".join(pieces))
+
+    def _numbers(self, subscribed: set[Subject]) -> Iterator[int]:
+        """Of the messages for these subjects, up to the end of the last lap."""
+        one_lap = [number for number, each in enumerate(self.subjects) if each in subscribed]
+        size, total = len(self.subjects), self.settings.total
+        laps = range(-(-total // size))
+        return (number for lap in laps for each in one_lap if (number := lap * size + each) < total)
+
+    def _frame(self, number: int) -> bytes:
+        if number < len(self.frames):
+            return self.frames[number]
+        assert self._laps is not None
+        lap, number = divmod(number, len(self.frames))
+        return frame(self._laps.message(number, lap))
 
 
 async def main(text: str) -> None:

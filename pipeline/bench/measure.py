@@ -8,8 +8,11 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import attrs
+
+from pipeline.bench.moments import Moments
 
 POLL_S = 0.02
 """How often a contestant looks at its count: some 0.1 % of its time."""
@@ -39,9 +42,17 @@ class Task:
     """Messages in all."""
     folder: str
     """For files of its own."""
+    stream: str = ""
+    """The file with the messages, for who reads it without a socket."""
+    topics_per_connection: int | None = None
+    """A bound that spreads the stream over several connections."""
     decimals: str = "text"
+    rate: float | None = None
+    """Messages offered per second; None is flat out."""
     moments: str | None = None
     """When each message was sent; asks for latencies."""
+    marks: int = 0
+    """How often to note the resident memory on the way, at equal distances."""
     profile: str | None = None
     """Where to write a profile of the event loop's thread."""
 
@@ -60,6 +71,24 @@ class Figures:
     calibration_s: float
     latencies_us: tuple[float, ...] = ()
     """p50, p99, p99.9 from sent to produced."""
+    backlog_max: int = 0
+    """Most messages that were offered and had not been received."""
+    backlog_final: int = 0
+    """The same at the moment when the last one had been offered."""
+    sent_per_s: float = 0.0
+    """What the generator reached of the rate it was asked for."""
+    resident_mib: tuple[float, ...] = ()
+    """At each mark."""
+    stages_us: dict[str, float] = attrs.field(factory=dict)
+    """Processor time per message by stage, where stages were run apart."""
+
+    @classmethod
+    def read(cls, text: bytes) -> Figures:
+        """What `report` wrote."""
+        fields: dict[str, Any] = json.loads(text)
+        for name in ("latencies_us", "resident_mib"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
 
     @property
     def cost_us(self) -> float:
@@ -75,12 +104,33 @@ class Meter:
     _count: int = 0
     _cpu: float = 0.0
     _wall: float = 0.0
+    _moments: Moments | None = attrs.field(init=False)
+    _backlog_max: int = attrs.field(default=0, init=False)
+    _backlog_final: int | None = attrs.field(default=None, init=False)
+    _resident: list[float] = attrs.field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        path = self.task.moments
+        self._moments = Moments.open(Path(path)) if path is not None else None
 
     def look(self, received: int) -> bool:
         """Whether all messages are there."""
-        if not self._count and received >= self.task.warm:
+        task = self.task
+        if not self._count and received >= task.warm:
             self._count, self._cpu, self._wall = received, time.process_time(), time.monotonic()
-        return received >= self.task.messages
+        if self._moments is not None and task.rate is not None and self._backlog_final is None:
+            self._look_behind(self._moments, task.rate, received)
+        while len(self._resident) < task.marks and received * task.marks >= task.messages * (len(self._resident) + 1):
+            self._resident.append(_status_mib("VmRSS"))
+        return received >= task.messages
+
+    def _look_behind(self, moments: Moments, rate: float, received: int) -> None:
+        due = moments.due(time.monotonic_ns(), rate)
+        backlog = max(0, due - received)
+        if received >= self.task.warm:
+            self._backlog_max = max(self._backlog_max, backlog)
+        if due == len(moments):
+            self._backlog_final = backlog
 
     def finish(self, received: int, records: int, latencies_us: tuple[float, ...] = ()) -> Figures:
         """The figures up to now; everything must have reached Kafka.
@@ -91,12 +141,24 @@ class Meter:
         messages = received - self._count
         if not messages:
             raise RuntimeError(f"{received} messages are too few to be measured: they all came within {POLL_S:g} s")
-        return Figures(messages, cpu, wall, _peak_mib(), records / received, calibrate(), latencies_us)
+        return Figures(
+            messages,
+            cpu,
+            wall,
+            _status_mib("VmHWM"),
+            records / received,
+            calibrate(),
+            latencies_us,
+            self._backlog_max,
+            self._backlog_final or 0,
+            self._moments.sent_per_s() if self._moments is not None else 0.0,
+            tuple(self._resident),
+        )
 
 
-def _peak_mib() -> float:
-    """Of this program; what `getrusage` tells includes the process that started it."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii", "replace"))
+def _status_mib(field: str) -> float:
+    """Memory of this program; the peak that `getrusage` tells includes the process that started it."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii", "replace"))
     return int(found[1]) / 1024 if found else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Streams of wire messages made up from a seed: the same one for every contestant. Pure.
+"""Streams of wire messages made up from a seed: the same one for every contestant. No I/O but reading a recording.
 
 Sizes and shares are those of real sessions: 60 % book deltas of twelve levels on average, 30 % trades of one to
 five prints, 10 % tickers, about 400 bytes per message. Books follow on without a gap and stay uncrossed.
@@ -7,13 +7,16 @@ five prints, 10 % tickers, about 400 bytes per message. Books follow on without 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from random import Random
 
 import attrs
 import msgspec
 
+from pipeline.bench.recorded import Recording, recorded_messages
 from pipeline.sim.listing import Listing, many
 
+_RECORDED_BOOKS = Path(__file__).parents[2] / "tests" / "data" / "okx" / "recording.books.jsonl"
 _DEPTH = 50
 _SEQUENCE = 7_000_000_000
 _TICKERS = (
@@ -45,6 +48,8 @@ class Mix:
     trade: float
     ticker: float
     """Shares of the messages."""
+    is_recorded: bool = False
+    """Whether it is made of a recording; see `recorded`."""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -54,6 +59,7 @@ class Mix:
 
 MIXES = {
     "bybit": Mix("bybit", "Bybit linear: 60 % book deltas, 30 % trades, 10 % tickers", 0.6, 0.3, 0.1),
+    "okx-recorded": Mix("okx", "OKX: recorded order books", 1.0, 0.0, 0.0, is_recorded=True),
     "okx": Mix("okx", "OKX swaps: 60 % book deltas, 30 % trades, 10 % tickers", 0.6, 0.3, 0.1),
     "trades": Mix("bybit", "Bybit linear: trades only", 0.0, 1.0, 0.0),
 }
@@ -62,8 +68,13 @@ MIXES = {
 def messages(mix: Mix, count: int, instruments: int, seed: int, start_ms: int) -> Iterator[bytes]:
     """Book and ticker snapshots of all instruments, then `count` further messages, in the order of sending.
 
-    `start_ms` is the exchange's time of the first: brokers refuse records from far off their own time.
+    `start_ms` is the exchange's time of the first: brokers refuse records from far off their own time. Raises
+    `OSError` when a recording cannot be read.
     """
+    if mix.is_recorded:
+        recording = Recording.read(_RECORDED_BOOKS.read_bytes().splitlines())
+        yield from recorded_messages(recording, count, instruments, seed, start_ms)
+        return
     random = Random(seed)
     listings = many(mix.venue, instruments)
     markets = [_Market(listing, random, number, start_ms) for number, listing in enumerate(listings)]
@@ -312,3 +323,8 @@ def subject(message: bytes) -> Subject:
     if envelope.arg is not None:
         return Subject(envelope.arg.channel, envelope.arg.instId)
     return Subject.of_topic(envelope.topic)
+
+
+def is_data(message: bytes) -> bool:
+    """Whether a message is one of a stream's, and no answer to a request."""
+    return message.startswith((b'{"topic"', b'{"arg"'))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,14 @@ import picows
 import uvloop
 from confluent_kafka import Producer
 
+from pipeline.bench.contestants.bare import subscribe_request, url
 from pipeline.bench.latency import Latencies
 from pipeline.bench.measure import POLL_S, Figures, Meter, Task
 from pipeline.bench.moments import Moments
-from pipeline.exchanges import VENUES
-from pipeline.sim.listing import many
+from pipeline.bench.stream import is_data
 
 _TOPIC = "floor"
 _POLL_EVERY = 256
-_CHANNELS = {
-    "bybit": {"book": "orderbook.50", "trade": "publicTrade", "ticker": "tickers"},
-    "okx": {"book": "books", "trade": "trades", "ticker": "tickers"},
-}
 
 
 def run(task: Task) -> Figures:
@@ -49,7 +44,7 @@ async def _run(task: Task) -> Figures:
         def on_ws_frame(self, transport: Any, frame: Any) -> None:
             nonlocal received
             message = frame.get_payload_as_bytes()
-            if message.startswith((b'{"op"', b'{"event"', b'{"success"')):
+            if not is_data(message):
                 return
             received += 1
             while True:
@@ -64,10 +59,8 @@ async def _run(task: Task) -> Figures:
                 latencies.produced(1)
 
     tls = ssl.create_default_context(cafile=task.ca_file) if task.websocket.startswith("wss") else None
-    venue = VENUES[task.venue]
-    path = venue.path("linear" if task.venue == "bybit" else "public", venue.session_times)
-    transport, _ = await picows.ws_connect(Listener, task.websocket + path, ssl_context=tls)
-    transport.send(picows.WSMsgType.TEXT, _subscribe(task).encode())
+    transport, _ = await picows.ws_connect(Listener, url(task), ssl_context=tls)
+    transport.send(picows.WSMsgType.TEXT, subscribe_request(task).encode())
     meter = Meter(task)
     while not meter.look(received):
         await asyncio.sleep(POLL_S)
@@ -75,14 +68,3 @@ async def _run(task: Task) -> Figures:
     figures = meter.finish(received, received, latencies.quantiles() if latencies else ())
     transport.disconnect()
     return figures
-
-
-def _subscribe(task: Task) -> str:
-    symbols = [listing.symbol for listing in many(task.venue, task.instruments)]
-    channels = [_CHANNELS[task.venue][channel] for channel in task.channels]
-    args: list[Any]
-    if task.venue == "bybit":
-        args = [f"{channel}.{symbol}" for symbol in symbols for channel in channels]
-    else:
-        args = [{"channel": channel, "instId": symbol} for symbol in symbols for channel in channels]
-    return json.dumps({"op": "subscribe", "args": args})

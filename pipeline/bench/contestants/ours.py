@@ -10,9 +10,11 @@ import trio
 import trio_websocket
 
 from pipeline.app import Service
+from pipeline.bench.exchange import MARKETS
 from pipeline.bench.latency import Timed
 from pipeline.bench.measure import POLL_S, Figures, Meter, Task
 from pipeline.config import Config
+from pipeline.feeds.link import OpenWebSocket
 from pipeline.feeds.settings import ChannelSettings, UrlSettings, VenueSettings
 from pipeline.model.errors import ConnectionLost
 from pipeline.observe.logs import configure
@@ -22,13 +24,12 @@ from pipeline.session.transport import Transport
 from pipeline.session.websocket import connect
 from pipeline.sink.settings import KafkaSettings, SpoolSettings
 
-_MARKETS = {"bybit": "linear", "okx": "swap"}
 _DEPTHS = {"bybit": 50, "okx": None}
 
 
 def configuration(task: Task) -> Config:
     """Defaults, but for addresses."""
-    channels = ChannelSettings(_MARKETS[task.venue], tuple(task.channels), depth=_DEPTHS[task.venue], connections="all")
+    channels = ChannelSettings(MARKETS[task.venue], tuple(task.channels), depth=_DEPTHS[task.venue], connections="all")
     return Config(
         venues={
             task.venue: VenueSettings(
@@ -36,6 +37,7 @@ def configuration(task: Task) -> Config:
                 urls=UrlSettings(
                     task.websocket, task.rest, ca_file=task.ca_file if task.websocket.startswith("wss") else None
                 ),
+                max_topics_per_connection=task.topics_per_connection,
             )
         },
         kafka=KafkaSettings(
@@ -54,13 +56,16 @@ def run(task: Task) -> Figures:
     """Run the service until the whole stream is in Kafka."""
     config = configuration(task)
     configure(config.log)
-    return trio.run(_run, task, config)
+    return trio.run(measured, task, config, connect_stock if task.name == "stock" else connect)
 
 
-async def _run(task: Task, config: Config) -> Figures:
-    timed = Timed(connect_stock if task.name == "stock" else connect, task) if task.moments else None
-    open_websocket = timed or (connect_stock if task.name == "stock" else connect)
-    service = Service(config, open_websocket=open_websocket)
+async def measured(task: Task, config: Config, open_websocket: OpenWebSocket) -> Figures:
+    """Run the service over these sockets until the whole stream is in Kafka.
+
+    Raises `RuntimeError` unless everything was delivered, and without a gap.
+    """
+    timed = Timed(open_websocket, task) if task.moments else None
+    service = Service(config, open_websocket=timed or open_websocket)
     profile = cProfile.Profile()
     profiling = False
     meter = Meter(task)
