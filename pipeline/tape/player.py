@@ -46,6 +46,8 @@ class Player:
     """The last entry of each connection."""
     _strangers: set[str] = attrs.field(factory=set, init=False)
     """Connections that are not understood, because the archive lacks their beginning."""
+    _relieved: set[str] = attrs.field(factory=set, init=False)
+    """Connections that another one has taken over from: what is still told of them means nothing."""
     _is_early: bool = attrs.field(default=False, init=False)
     """Whether something was skipped before the first segment."""
 
@@ -84,6 +86,7 @@ class Player:
             known.clear()
         self._numbers.clear()
         self._strangers.clear()
+        self._relieved.clear()
 
     def _count(self, entry: Entry) -> None:
         before = self._numbers.get(entry.connection)
@@ -92,7 +95,7 @@ class Player:
         self._numbers[entry.connection] = entry.sequence
 
     def _note_stranger(self, connection: str) -> None:
-        if connection not in self._strangers:
+        if connection not in self._strangers | self._relieved:
             self._strangers.add(connection)
             self.report(f"{connection}: is skipped, as its beginning is missing")
 
@@ -197,6 +200,7 @@ class Player:
         """Forget the generations before this one."""
         for name in [name for name in self._chains if _id(name) == _id(connection) and name != connection]:
             del self._chains[name], self._books[name]
+            self._relieved.add(name)
 
 
 def _id(connection: str) -> str:

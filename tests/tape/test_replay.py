@@ -24,6 +24,7 @@ from pipeline.sim.settings import MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
 from pipeline.sim.wire import TEXT, frame
 from pipeline.tape.blocks import Block, scan
+from pipeline.tape.entries import NOTE, Books, TakenOver, encode_note, read_note
 from pipeline.tape.files import SUFFIX
 from tests.tape.live import Records, replayed, replayed_entries, running
 
@@ -115,6 +116,15 @@ async def test_a_replay_is_byte_for_byte_what_was_published(name: str, tmp_path:
     assert from_files == (records.sent, [])
     assert replayed_entries(name, records.entries) == (records.sent, [])
     assert {record.key for record in records.wire} == {name.encode()}, "one partition keeps their order"
+
+
+async def test_what_is_told_of_a_relieved_connection_means_nothing(tmp_path: Path) -> None:
+    records = await live("okx", tmp_path)
+    notes = [read_note(entry.payload) for entry in records.entries if entry.kind == NOTE]
+    before = next(note.before for note in notes if isinstance(note, TakenOver))
+    last = max(entry.sequence for entry in records.entries if entry.connection == before)
+    late = records.entries[-1]._replace(kind=NOTE, sequence=last + 1, connection=before, payload=encode_note(Books([])))
+    assert replayed_entries("okx", [*records.entries, late]) == (records.sent, [])
 
 
 async def test_files_that_follow_each_other_are_one_archive(tmp_path: Path) -> None:
