@@ -29,6 +29,8 @@ class Program:
     log: list[dict[str, Any]] = attrs.field(factory=list)
     """Its log so far."""
     changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    over: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the log has ended: so have all processes that could write to it."""
 
     async def logged(self, event: str) -> dict[str, Any]:
         """Wait for a line of the log."""
@@ -56,6 +58,7 @@ class Program:
             *lines, rest = (rest + data).split(b"\n")
             self.log.extend(_parsed(line) for line in lines if line.strip())
             self.changed.unpark_all()
+        self.over.set()
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
