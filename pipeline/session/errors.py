@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.model.errors import ConnectionLost, Refused, Retryable
+from pipeline.model.errors import ConnectionLost, ProtocolViolation, Refused, Retryable
 
 _EXCERPT = 300
 
@@ -23,6 +23,14 @@ class ConnectionClosed(ConnectionLost):
         super().__init__(f"{peer} closed: {code} {reason}".rstrip())
         self.code = code
         self.reason = reason
+
+
+class MessageRefused(ProtocolViolation):
+    """A WebSocket message that is not accepted; `close_code` is what to tell the peer."""
+
+    def __init__(self, close_code: int, why: str) -> None:
+        super().__init__(why)
+        self.close_code = close_code
 
 
 class HandshakeRejected(Retryable):

@@ -1,15 +1,16 @@
-"""A WebSocket client on Trio: plain text messages taken straight from the socket, all else left to the library.
+"""A WebSocket client on Trio: whole text messages taken straight from the socket, all else left to the library.
 
 trio-websocket passes every message through its own task and a memory channel, which costs more than everything we
-do with a message. Here the task that calls `receive` reads the socket itself and cuts out the plain text frames; the
+do with a message. Here the task that calls `receive` reads the socket itself and cuts out the whole text frames; the
 rest goes, in its place, to the library, which believes that it reads the socket:
 
-    socket ──► (TLS) ──► receive ──► FrameSplitter ──► plain text messages ─────────────► caller
+    socket ──► (TLS) ──► receive ──► FrameSplitter ──► whole text messages ─────────────► caller
       ▲                                   └─► other frames ──► _Inlet ──► library ──► message ──┘
       └────────────────── pongs, close, our messages ◄───────────────────────┘
 
 So handshake, pings, fragments, closing and all violations of the protocol stay with the library, by its public
-interface only.
+interface only. Compression is ours: the offer and the answer to it pass the library by, and it sees compressed frames
+as the plain ones they stand for.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import functools
 import re
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import cast
 from urllib.parse import urlsplit
 
 import attrs
 import trio
 import trio_websocket
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection
 
 from pipeline.model.errors import ConnectionLost, ProtocolViolation, SessionError
-from pipeline.session.errors import ConnectionClosed, HandshakeRejected
+from pipeline.session.deflate import OFFER, Inflater, agreed
+from pipeline.session.errors import ConnectionClosed, HandshakeRejected, MessageRefused
 from pipeline.session.failures import leaves, root
 from pipeline.session.frames import Frame, FrameSplitter
 from pipeline.session.limits import Limits, within
@@ -37,10 +42,10 @@ _MAX_UPGRADE_BYTES = 64 * 1024
 _MAX_BACKLOG_BYTES = 64 * 1024
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[^\n]*\n")
+_EXTENSIONS = re.compile(rb"(?i)\nsec-websocket-extensions:((?:[^\n]|\n[ \t])*)(?=\n)")
 _SWITCHING_PROTOCOLS = 101
 _ABNORMAL_CLOSURE = 1006
 _NORMAL_CLOSURE = 1000
-_MESSAGE_TOO_BIG = 1009
 
 
 async def connect(
@@ -50,8 +55,11 @@ async def connect(
     limits: Limits,
     tls: ssl.SSLContext | None = None,
     headers: Iterable[tuple[str, str]] = (),
+    compression: bool = False,
 ) -> WebSocketTransport:
     """Open a WebSocket to `url` (`ws://` or `wss://`); `tls` replaces the default context of the latter.
+
+    With `compression` the server may compress its messages (permessage-deflate); ours are sent as they are.
 
     A background task lives in `nursery`, also when that is cancelled, until `aclose` is called on the result.
 
@@ -60,10 +68,37 @@ async def connect(
     """
     address = _Address.parse(url)
     raw = await _open_stream(address, limits, (tls or _default_tls()) if address.secure else None)
+    return await _upgrade(nursery, raw, address, limits, headers, compression)
+
+
+async def upgrade(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    url: str,
+    *,
+    limits: Limits,
+    headers: Iterable[tuple[str, str]] = (),
+    compression: bool = False,
+) -> WebSocketTransport:
+    """As `connect`, over an open stream, which belongs to the result and is closed if the upgrade fails."""
+    return await _upgrade(nursery, stream, _Address.parse(url), limits, headers, compression)
+
+
+async def _upgrade(
+    nursery: trio.Nursery,
+    raw: trio.abc.Stream,
+    address: _Address,
+    limits: Limits,
+    headers: Iterable[tuple[str, str]],
+    compression: bool,
+) -> WebSocketTransport:
+    fields = [(name.encode(), value.encode()) for name, value in headers]
+    if compression:
+        fields.append((b"Sec-WebSocket-Extensions", OFFER.encode()))
     try:
-        transport = WebSocketTransport(raw, limits, str(address))
+        transport = WebSocketTransport(raw, limits, str(address), compression=compression)
         with within(limits.handshake, f"{address}: WebSocket upgrade"):
-            await nursery.start(transport._run_library, address, list(headers), name=f"websocket {address}")
+            await nursery.start(transport._run_library, address, fields, name=f"websocket {address}")
     except BaseException:
         await trio.aclose_forcefully(raw)
         raise
@@ -125,16 +160,16 @@ class _Address:
 class WebSocketTransport:
     """An open WebSocket, made by `connect`. One task receives; any number may send."""
 
-    def __init__(self, raw: trio.abc.Stream, limits: Limits, peer: str) -> None:
+    def __init__(self, raw: trio.abc.Stream, limits: Limits, peer: str, *, compression: bool) -> None:
         self._raw = raw
         self._limits = limits
         self._peer = peer
-        self._splitter = FrameSplitter(limits.max_message_bytes)
-        self._inlet = _Inlet(raw, limits, peer)
+        self._inlet = _Inlet(raw, limits, peer, compression=compression)
+        self._splitter: FrameSplitter
         self._library: trio_websocket.WebSocketConnection
         self._library_scope = trio.CancelScope()
         self._closing_scope: trio.CancelScope | None = None
-        self._close_code = _NORMAL_CLOSURE
+        self._close_code = _NORMAL_CLOSURE  # what to tell the peer
         self._ended: SessionError | None = None
 
     async def receive(self) -> list[bytes]:
@@ -152,9 +187,9 @@ class WebSocketTransport:
                 raise self._ended
             try:
                 messages, frame = splitter.take(batch)
-            except ProtocolViolation as violation:
-                self._close_code = _MESSAGE_TOO_BIG
-                self._ended = ProtocolViolation(f"{self._peer}: {violation}")
+            except MessageRefused as refused:
+                self._close_code = refused.close_code
+                self._ended = MessageRefused(refused.close_code, f"{self._peer}: {refused}")
                 continue
             if frame is not None:
                 await self._pass_on(frame, messages)
@@ -175,7 +210,7 @@ class WebSocketTransport:
         try:
             await self._library.send_message(text)
         except trio_websocket.ConnectionClosed as closed:
-            raise self._ended or self._inlet.broken or self._judge(closed) from None
+            raise self._ended or self._inlet.broken or self._judge(closed.reason) from None
 
     async def aclose(self) -> None:
         """Close the WebSocket, then the socket, within `limits.close`, even if cancelled or the peer is silent."""
@@ -183,8 +218,7 @@ class WebSocketTransport:
         try:
             with trio.move_on_after(self._limits.close, shield=True) as self._closing_scope:
                 if self._inlet.usable:
-                    self._inlet.open_through(self._splitter.rest())
-                    await self._library.aclose(self._close_code)
+                    await self._say_good_bye()
                 await self._raw.aclose()
         finally:
             self._library_scope.cancel()
@@ -202,30 +236,47 @@ class WebSocketTransport:
         else:
             self._end(ConnectionClosed(self._peer, _ABNORMAL_CLOSURE, "the stream ended without a close frame"))
 
+    async def _say_good_bye(self) -> None:
+        if self._library.closed is None:
+            self._inlet.open_through(self._splitter)
+            await self._library.aclose(self._close_code)
+        elif self._close_code != _NORMAL_CLOSURE:
+            # The library takes a connection on which it found a violation for closed, and tells the peer nothing.
+            good_bye = Connection(ConnectionType.CLIENT).send(CloseConnection(self._close_code))
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._inlet.send_all(good_bye)
+                while await self._raw.receive_some(_READ_BYTES):
+                    pass  # closed with bytes unread, the socket would take the good-bye back
+
     async def _pass_on(self, frame: Frame, messages: list[bytes]) -> None:
         """Let the library handle `frame`; a message that it completes is appended to `messages`."""
         await self._inlet.feed(frame.raw)
-        if not (frame.ends_message or frame.is_close):
-            return
-        try:
-            message = await self._library.get_message()
-        except trio_websocket.ConnectionClosed as closed:
-            self._end(self._close_reason(frame) if frame.is_close else self._judge(closed))
-        else:
-            messages.append(message.encode() if isinstance(message, str) else message)
+        if frame.is_heartbeat:
+            return  # sending the pong may take its time
+        await self._inlet.digested()
+        if frame.ends_message:
+            with suppress(trio_websocket.ConnectionClosed):
+                message = await self._library.get_message()
+                messages.append(message.encode() if isinstance(message, str) else message)
+                return
+        if frame.is_close:
+            self._end(self._close_reason(frame))
+        elif self._library.closed is not None:
+            self._end(self._judge(self._library.closed))
 
     def _close_reason(self, frame: Frame) -> SessionError:
         # Read here since the library forgets the peer's code when its own answer cannot be sent.
         try:
             return ConnectionClosed(self._peer, *frame.close_code())
         except ProtocolViolation as violation:
+            self._judge(self._library.closed)
             return ProtocolViolation(f"{self._peer}: {violation}")
 
-    def _judge(self, closed: trio_websocket.ConnectionClosed) -> SessionError:
+    def _judge(self, reason: trio_websocket.CloseReason | None) -> SessionError:
         """Why the library takes the connection for closed, without a close frame having come."""
-        reason = closed.reason
         if reason is None or reason.code == _ABNORMAL_CLOSURE:
             return ConnectionLost(f"{self._peer}: connection lost")
+        self._close_code = reason.code
         return ProtocolViolation(f"{self._peer}: {reason.code} {reason.reason or reason.name}")
 
     def _end(self, error: SessionError) -> None:
@@ -235,7 +286,7 @@ class WebSocketTransport:
     async def _run_library(
         self,
         address: _Address,
-        headers: list[tuple[str, str]],
+        headers: list[tuple[bytes, bytes]],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -248,10 +299,11 @@ class WebSocketTransport:
                         cast("trio.SocketStream", self._inlet),  # any Stream will do, says its documentation
                         address.host_header,
                         address.resource,
-                        extra_headers=[(name.encode(), value.encode()) for name, value in headers],
+                        extra_headers=headers,
                         max_message_size=self._limits.max_message_bytes,
                         receive_buffer_size=_READ_BYTES,
                     )
+                    self._splitter = FrameSplitter(self._limits.max_message_bytes, self._inlet.inflater)
                     if self._inlet.excess:
                         self._splitter.feed(self._inlet.excess)
                     # Only `aclose` ends it from here on: a cancelled connection still answers to its good-bye.
@@ -267,6 +319,7 @@ class WebSocketTransport:
             self._end(failure)
             await trio.aclose_forcefully(self._raw)
         finally:
+            self._inlet.close()
             if self._closing_scope is not None:
                 self._closing_scope.cancel()
 
@@ -282,20 +335,25 @@ class _Inlet(trio.abc.Stream):
     """What the library takes for the socket.
 
     It reads the socket through this until the upgrade is answered, then gets the frames that it is fed, and when we
-    close reads the socket again. Sending always goes to the socket.
+    close finds control frames in the socket itself. Sending always goes to the socket.
     """
 
-    def __init__(self, raw: trio.abc.Stream, limits: Limits, peer: str) -> None:
+    def __init__(self, raw: trio.abc.Stream, limits: Limits, peer: str, *, compression: bool) -> None:
         self._raw = raw
         self._limits = limits
         self._peer = peer
+        self._compression = compression
         self._answer = bytearray()
+        self._passed_on = 0  # of the answer, in bytes
         self._upgraded = False
-        self._through = False
+        self._through: FrameSplitter | None = None
         self._closed = False
         self._fed = bytearray()
+        self._idle = False
         self._changed = trio.lowlevel.ParkingLot()
         self._torn = False
+        self.inflater: Inflater | None = None
+        """For the server's messages, if it compresses them."""
         self.excess = b""
         """Frames that came glued to the answer."""
         self.broken: ConnectionLost | None = None
@@ -309,14 +367,19 @@ class _Inlet(trio.abc.Stream):
     async def feed(self, data: bytes) -> None:
         """Have the library read `data` next; waits while it is far behind."""
         self._fed += data
+        self._idle = False
         self._changed.unpark_all()
         while len(self._fed) > _MAX_BACKLOG_BYTES and not self._closed and self.broken is None:
             await self._changed.park()
 
-    def open_through(self, data: bytes) -> None:
-        """Have the library read `data`, then the socket itself."""
-        self._fed += data
-        self._through = True
+    async def digested(self) -> None:
+        """Wait until the library has handled all that it was fed, or never will."""
+        while not (self._idle or self._closed or self.broken is not None or self._through is not None):
+            await self._changed.park()
+
+    def open_through(self, splitter: FrameSplitter) -> None:
+        """Have the library read what it was fed, then the control frames that `splitter` finds in the socket."""
+        self._through = splitter
         self._changed.unpark_all()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -326,37 +389,78 @@ class _Inlet(trio.abc.Stream):
         while not self._fed:
             if self._closed or self.broken is not None:
                 return b""
-            if self._through:
-                return bytes(await self._raw.receive_some(max_bytes))
+            if self._through is not None:
+                return await self._control_frames(self._through)
+            self._idle = True
+            self._changed.unpark_all()
             await self._changed.park()
         data = bytes(self._fed[:max_bytes])
         del self._fed[: len(data)]
         self._changed.unpark_all()
         return data
 
+    async def _control_frames(self, splitter: FrameSplitter) -> bytes:
+        """The next ones; `b""` at the end of the stream or of what can be read."""
+        while True:
+            found = b""
+            try:
+                texts, frame = splitter.take(self._limits.batch)
+                while texts or frame is not None:
+                    if frame is not None and frame.is_control:
+                        found += frame.raw
+                    texts, frame = splitter.take(self._limits.batch)
+            except MessageRefused:
+                return found
+            if found:
+                return found
+            data = await self._raw.receive_some(_READ_BYTES)
+            if not data:
+                return b""
+            splitter.feed(bytes(data))
+
     async def _read_answer(self) -> bytes:
+        """A rejection as it comes; anything else once its head is complete, without what concerns compression."""
+        while True:
+            data = await self._read_raw()
+            self._answer += data
+            status = _STATUS.match(self._answer)
+            head_end = _HEAD_END.search(self._answer)
+            too_long = len(self._answer) > _MAX_UPGRADE_BYTES
+            if status and int(status[1]) != _SWITCHING_PROTOCOLS:
+                # A body without a stated length ends with the stream, which the library does not notice.
+                if not data or too_long:
+                    body = bytes(self._answer[head_end.end() :]) if head_end else b""
+                    raise HandshakeRejected(self._peer, int(status[1]), body)
+                break
+            if not data:
+                raise ConnectionLost(f"{self._peer}: closed during the upgrade")
+            if head_end:
+                if not status:
+                    break
+                self._upgraded = True
+                self.excess = bytes(self._answer[head_end.end() :])
+                return self._agree(bytes(self._answer[: head_end.end()]))
+            if too_long:
+                raise ProtocolViolation(f"{self._peer}: endless answer to the upgrade")
+        passed_on, self._passed_on = self._passed_on, len(self._answer)
+        return bytes(self._answer[passed_on:])
+
+    async def _read_raw(self) -> bytes | bytearray:
         # Failures are raised as our errors: the library would take Trio's for a reason to wait in silence.
         try:
-            data = await self._raw.receive_some(_READ_BYTES)
+            return await self._raw.receive_some(_READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionLost(f"{self._peer}: lost during the upgrade: {root(error)}") from error
-        self._answer += data
-        status = _STATUS.match(self._answer)
-        head_end = _HEAD_END.search(self._answer)
-        if status and int(status[1]) != _SWITCHING_PROTOCOLS:
-            # A body without a stated length ends with the stream, which the library does not notice.
-            if not data or len(self._answer) > _MAX_UPGRADE_BYTES:
-                body = bytes(self._answer[head_end.end() :]) if head_end else b""
-                raise HandshakeRejected(self._peer, int(status[1]), body)
-        elif not data:
-            raise ConnectionLost(f"{self._peer}: closed during the upgrade")
-        elif head_end and status:
-            self._upgraded = True
-            self.excess = bytes(self._answer[head_end.end() :])
-            return bytes(data[: len(data) - len(self.excess)])
-        elif len(self._answer) > _MAX_UPGRADE_BYTES:
-            raise ProtocolViolation(f"{self._peer}: endless answer to the upgrade")
-        return bytes(data)
+
+    def _agree(self, head: bytes) -> bytes:
+        """Settle compression; returns the head without it, since the library refuses what it did not offer."""
+        if not self._compression:
+            return head
+        try:
+            self.inflater = agreed(value.decode("latin-1") for value in _EXTENSIONS.findall(head))
+        except ProtocolViolation as violation:
+            raise ProtocolViolation(f"{self._peer}: {violation}") from None
+        return _EXTENSIONS.sub(b"", head)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.broken is not None:
@@ -382,8 +486,11 @@ class _Inlet(trio.abc.Stream):
     async def wait_send_all_might_not_block(self) -> None:
         await self._raw.wait_send_all_might_not_block()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """The library is done; the socket itself is closed by the transport."""
         self._closed = True
         self._changed.unpark_all()
+
+    async def aclose(self) -> None:
+        self.close()
         await trio.lowlevel.checkpoint()
