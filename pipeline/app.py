@@ -23,6 +23,7 @@ from pipeline.leftovers import deliver_leftovers
 from pipeline.model.errors import ConfigError, PipelineError
 from pipeline.model.stats import VenueStats
 from pipeline.observe.http import Pages, serve_http
+from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
 from pipeline.session.clock import Clock, system_clock
 from pipeline.session.failures import leaves
@@ -61,6 +62,7 @@ class Service:
     own: Config = attrs.field(init=False)
     """The configuration of this share."""
     _started: int = attrs.field(default=0, init=False)
+    _loop: LoopWatch = attrs.field(factory=LoopWatch, init=False)
     _stopping: bool = attrs.field(default=False, init=False)
     _whole: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _intake: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -74,7 +76,7 @@ class Service:
         async with trio.open_nursery() as whole:
             self._whole = whole.cancel_scope
             if self.config.http.enabled:
-                pages = Pages(render(self._collectors()), self.status, self.not_ready, self.not_started)
+                pages = Pages(render(self._collectors()), self.status, self.not_ready, self.not_started, self._loop)
                 self.address = await whole.start(serve_http, self.config.http, pages)
                 log.info("http_listening", address=self.address)
                 self.on_listening(self.address)
@@ -117,7 +119,7 @@ class Service:
             reasons.extend(
                 f"{link.id} is {link.state}: {link.last_error}".rstrip(": ")
                 for link in intake.stats.connections.values()
-                if link.state != "live"
+                if not link.is_live
             )
         sink = self.sink.stats()
         if sink.spool_failure is not None:
@@ -189,7 +191,7 @@ class Service:
                 LATENCY_BOUNDS_S,
                 self._deliveries,
             ),
-            ProcessCollector(),
+            ProcessCollector(self._loop),
         ]
 
     def _deliveries(self) -> tuple[list[int], float]:

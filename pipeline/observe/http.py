@@ -57,6 +57,8 @@ class Pages:
     """Why the service is not ready; empty if it is."""
     not_started: Callable[[], list[str]] = list
     """What the first start waits for; not asked again once it was empty."""
+    loop: LoopWatch = attrs.field(factory=LoopWatch)
+    """Runs for as long as the pages are served."""
 
 
 async def serve_http(
@@ -77,7 +79,7 @@ async def serve_http(
     config.graceful_timeout = 1.0
     config.shutdown_timeout = 2.0
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(site.loop.run)
+        nursery.start_soon(pages.loop.run)
         nursery.start_soon(site.live.run)
         await nursery.start(partial(serve, site.app(), config, shutdown_trigger=trio.sleep_forever))
         task_status.started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
@@ -115,7 +117,6 @@ class _Site:
     settings: HttpSettings
     pages: Pages
     access: Access
-    loop: LoopWatch = attrs.field(factory=LoopWatch, init=False)
     live: Live = attrs.field(init=False)
     _document: Template = attrs.field(init=False)
     _static: dict[str, tuple[str, bytes, str]] = attrs.field(init=False)
@@ -141,7 +142,7 @@ class _Site:
         return app
 
     def status(self) -> dict[str, Any]:
-        process = {"pid": os.getpid(), "resident_bytes": resident_bytes(), "loop_late_s": self.loop.late_s}
+        process = {"pid": os.getpid(), "resident_bytes": resident_bytes(), "loop_late_s": self.pages.loop.late_s}
         return {"process": process, "recent": RECENT.notes(), **self.pages.status()}
 
     async def _request(self, scope: Any, receive: Any, send: Any) -> None:
@@ -177,7 +178,7 @@ class _Site:
 
     def _answer(self, path: str, headers: Mapping[bytes, bytes]) -> _Answer:
         if path == "/healthz":
-            late = self.loop.late_s
+            late = self.pages.loop.late_s
             is_live = late <= self.settings.loop_late
             return _Answer.json(200 if is_live else 503, {"ok": is_live, "loop_late_s": round(late, 3)})
         if path == "/readyz":

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from pipeline.model.stats import ArchiveStats, ConnectionStats, VenueStats
+from pipeline.observe.loop import LoopWatch
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -163,13 +164,19 @@ class FeedCollector(Collector):
 
 
 class ProcessCollector(Collector):
-    """Memory and CPU of the process."""
+    """Memory and CPU of the process, and where that is measured how late its event loop is."""
+
+    def __init__(self, loop: LoopWatch | None = None) -> None:
+        self._loop = loop
 
     def collect(self) -> Iterator[Metric]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily("process_cpu_seconds", "CPU time used.", value=usage.ru_utime + usage.ru_stime)
         yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", value=resident_bytes())
         yield GaugeMetricFamily("pipeline_gc_objects", "Objects of the youngest generation.", value=gc.get_count()[0])
+        if self._loop is not None:
+            late, text = self._loop.late_s, "From when a task of the event loop was due to when it ran."
+            yield GaugeMetricFamily("pipeline_event_loop_lag_seconds", text, value=late)
 
 
 class Numbers(Collector):

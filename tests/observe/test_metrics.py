@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.model.stats import ConnectionStats, VenueStats
+from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
 
 
@@ -40,6 +41,19 @@ def test_a_connection_that_is_not_subscribed_is_not_live() -> None:
     assert metrics["pipeline_venue_refused", (("venue", "toy"),)] == 1
 
 
+def test_a_connection_behind_its_venue_is_live_and_lags() -> None:
+    stats = ConnectionStats("a", "toy", "book", "spot", "ws://toy", state="lagging", lag=2_500_000, lags=3)
+    stats.conflated |= {"bbo": 4, "ticker": 9}
+    metrics = parsed(render([FeedCollector(lambda: [VenueStats("toy", connections={"a": stats})])])())
+    where = (("connection", "a"), ("venue", "toy"))
+    assert metrics["pipeline_connection_live", where] == 1
+    assert metrics["pipeline_lagging", where] == 1
+    assert metrics["pipeline_connection_lag_seconds", where] == 2.5
+    assert metrics["pipeline_lags_total", where] == 3
+    kinds = {kind: (("connection", "a"), ("kind", kind), ("venue", "toy")) for kind in stats.conflated}
+    assert [metrics["pipeline_conflated_events_total", kinds[kind]] for kind in ("bbo", "ticker")] == [4, 9]
+
+
 def test_values_are_read_at_each_scrape() -> None:
     numbers = [("pipeline_things", "Things.", "counter", 1.0)]
     page = render([Numbers(lambda: numbers)])
@@ -59,4 +73,6 @@ def test_a_distribution_is_cumulated() -> None:
 
 
 def test_the_process_tells_its_memory() -> None:
-    assert parsed(render([ProcessCollector()])())["process_resident_memory_bytes", ()] > 10_000_000
+    metrics = parsed(render([ProcessCollector(LoopWatch(lambda: 7.0))])())
+    assert metrics["process_resident_memory_bytes", ()] > 10_000_000
+    assert metrics["pipeline_event_loop_lag_seconds", ()] == 0.0
