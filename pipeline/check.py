@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from operator import eq
 from random import Random
@@ -21,11 +22,12 @@ from pipeline.exchanges import VENUES
 from pipeline.exchanges.venue import Catalogue, Venue
 from pipeline.feeds.intake import open_rest, read_catalogue, tls_context
 from pipeline.feeds.link import connection_limits
-from pipeline.feeds.plan import VenuePlan, catalogue_markets, hosts, make_plan
+from pipeline.feeds.plan import VenuePlan, catalogue_markets, hosts, make_plan, own_accounts
 from pipeline.feeds.settings import VenueSettings
+from pipeline.feeds.shares import Share
 from pipeline.feeds.specs import channel_specs, session_times
 from pipeline.feeds.venue_rest import credentials
-from pipeline.model.errors import BadMessage, PipelineError
+from pipeline.model.errors import BadMessage, ConfigError, PipelineError
 from pipeline.model.events import BASE, Instrument, Micros, Origin
 from pipeline.session import websocket
 from pipeline.session.clock import system_clock
@@ -35,25 +37,36 @@ from pipeline.sink.topics import plan_topics, prepare_topics
 _SHOWN = 6
 
 
-async def run(config: Config, *, as_json: bool, connect: bool) -> int:
+async def run(config: Config, *, as_json: bool, connect: bool, share: int | None = None) -> int:
     """Print the resolved plan; with `connect` also try REST, one handshake per venue, and Kafka.
 
-    Returns 0 if all is well and 1 if something that was tried failed. Without `connect` nothing is contacted, and
-    patterns of instruments stand for themselves.
+    The plan is that of all shares, or of one. Returns 0 if all is well and 1 if something that was tried failed.
+    Without `connect` nothing is contacted, and patterns of instruments stand for themselves. Raises `ConfigError` if
+    there is no such share.
     """
-    report: dict[str, Any] = {"venues": {}, "kafka": _kafka(config), "limits": _limits(config), "checks": []}
-    for name, settings in config.venues.items():
+    shares = _shares(config, share)
+    own = config if share is None else config.for_share(shares[0])
+    report: dict[str, Any] = {
+        "venues": {},
+        "is_split": config.shares > 1,
+        "shares": [],
+        "kafka": _kafka(own),
+        "limits": _limits(own),
+        "checks": [],
+    }
+    plans: dict[str, list[VenuePlan]] = {}
+    for name, settings in own.venues.items():
         venue = VENUES[name]
         catalogue = await _try_rest(venue, settings, report["checks"]) if connect else None
         if connect:
             await _try_accounts(venue, settings, report["checks"])
-        if catalogue is not None:
-            plan = make_plan(name, venue, settings, catalogue)
-        else:
-            plan = make_plan(name, venue, settings, _placeholders(venue, settings), matches=eq)
-        report["venues"][name] = _venue(venue, settings, plan)
+        entries, matches = (_placeholders(venue, settings), eq) if catalogue is None else (catalogue, fnmatchcase)
+        plans[name] = [make_plan(name, venue, settings, entries, matches=matches, share=each) for each in shares]
+        report["venues"][name] = _venue(venue, settings, plans[name])
         if connect:
-            await _try_handshake(venue, settings, plan, report["checks"])
+            await _try_handshake(venue, settings, plans[name], report["checks"])
+    for position, each in enumerate(shares):
+        report["shares"].append(_share(config, each, {name: of[position] for name, of in plans.items()}))
     if connect:
         await _try_kafka(config, report["checks"])
     if as_json:
@@ -62,6 +75,32 @@ async def run(config: Config, *, as_json: bool, connect: bool) -> int:
         for line in _text(report):
             Console(soft_wrap=True, highlight=False, file=sys.stdout).print(line)
     return 0 if all(check["ok"] for check in report["checks"]) else 1
+
+
+def _shares(config: Config, chosen: int | None) -> list[Share]:
+    if chosen is None:
+        return [Share(index, config.shares) for index in range(config.shares)]
+    if not 0 <= chosen < config.shares:
+        raise ConfigError([f"--share: there is no share {chosen}; the last one is {config.shares - 1}"])
+    return [Share(chosen, config.shares)]
+
+
+def _share(config: Config, share: Share, plans: Mapping[str, VenuePlan]) -> dict[str, Any]:
+    """What one process has to do."""
+    connections = [connection for plan in plans.values() for connection in plan.connections]
+    return {
+        "share": share.index,
+        "instance": share.index // config.workers,
+        "worker": share.index % config.workers,
+        "connections": len(connections),
+        "subscriptions": sum(len(connection.wants) for connection in connections),
+        "load": sum(plan.load for plan in plans.values()),
+        "accounts": [
+            f"{name}.{account}"
+            for name, settings in config.venues.items()
+            for account in own_accounts(name, settings, share)
+        ],
+    }
 
 
 def _placeholders(venue: Venue, settings: VenueSettings) -> Catalogue:
@@ -78,9 +117,10 @@ def _placeholders(venue: Venue, settings: VenueSettings) -> Catalogue:
     return entries
 
 
-def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, Any]:
+def _venue(venue: Venue, settings: VenueSettings, plans: Sequence[VenuePlan]) -> dict[str, Any]:
     base = hosts(venue, settings)
-    endpoints = sorted({connection.endpoint for connection in plan.connections})
+    connections = [connection for plan in plans for connection in plan.connections]
+    endpoints = sorted({connection.endpoint for connection in connections})
     return {
         "environment": settings.environment or next(iter(venue.environments)),
         "websocket": base.websocket,
@@ -88,7 +128,7 @@ def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, 
         "private_websocket": base.private_websocket if settings.accounts else None,
         "private_rest": base.private_rest if settings.accounts else None,
         "catalogue_markets": catalogue_markets(venue, settings),
-        "unmatched": list(plan.unmatched),
+        "unmatched": list(plans[0].unmatched),
         "heartbeat": attrs.asdict(session_times(venue.session_times, settings)),
         "new_connections": attrs.asdict(venue.connects),
         "limits": {endpoint: attrs.asdict(venue.limits(endpoint)) for endpoint in endpoints},
@@ -107,7 +147,7 @@ def _venue(venue: Venue, settings: VenueSettings, plan: VenuePlan) -> dict[str, 
                     for s in connection.subscriptions
                 ],
             }
-            for connection in plan.connections
+            for connection in connections
         ],
     }
 
@@ -181,8 +221,10 @@ async def _try_accounts(venue: Venue, settings: VenueSettings, checks: list[dict
                 )
 
 
-async def _try_handshake(venue: Venue, settings: VenueSettings, plan: VenuePlan, checks: list[dict[str, Any]]) -> None:
-    for connection in plan.connections[:1]:
+async def _try_handshake(
+    venue: Venue, settings: VenueSettings, plans: Sequence[VenuePlan], checks: list[dict[str, Any]]
+) -> None:
+    for connection in [connection for plan in plans for connection in plan.connections][:1]:
         what = f"{venue.name} WebSocket at {connection.url}"
         try:
             async with trio.open_nursery() as nursery:
@@ -242,6 +284,8 @@ def _text(report: dict[str, Any]) -> Iterator[str]:
             yield f"    {escape(', '.join(topics[:_SHOWN]))}{more}"
         for pattern in venue["unmatched"]:
             yield f"  [yellow]matches nothing:[/] {escape(pattern)}"
+    if report["is_split"]:
+        yield from _text_of_shares(report["shares"])
     kafka = report["kafka"]
     servers = ", ".join(kafka["bootstrap_servers"]) or "in-process mock cluster"
     yield f"[bold]kafka[/]  {servers}  {kafka['encoding']}, decimals as {kafka['decimals']}"
@@ -256,3 +300,14 @@ def _text(report: dict[str, Any]) -> Iterator[str]:
     for check in report["checks"]:
         verdict = "[green]ok[/]" if check["ok"] else "[red]failed[/]"
         yield f"{verdict}  {escape(check['what'])}: {escape(check['detail'])}"
+
+
+def _text_of_shares(shares: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "[bold]shares[/]"
+    for share in shares:
+        accounts = f"  accounts {escape(', '.join(share['accounts']))}" if share["accounts"] else ""
+        yield (
+            f"  [cyan]{share['share']}[/]  instance {share['instance']}, worker {share['worker']}:"
+            f"  {share['connections']} connections  {share['subscriptions']} subscriptions"
+            f"  load {share['load']}{accounts}"
+        )

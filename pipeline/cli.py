@@ -110,6 +110,9 @@ def _check(parser: argparse.ArgumentParser) -> Run:
     _add_config(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument("--connect", action="store_true", help="also try to reach the venues and Kafka")
+    parser.add_argument(
+        "--share", type=int, metavar="K", help="of the plan only what this one of several workers or shards takes"
+    )
 
     def run(arguments: argparse.Namespace) -> int:
         config = _load(arguments.config)
@@ -119,7 +122,9 @@ def _check(parser: argparse.ArgumentParser) -> Run:
 
         from pipeline import check
 
-        return trio.run(partial(check.run, config, as_json=arguments.json, connect=arguments.connect))
+        return trio.run(
+            partial(check.run, config, as_json=arguments.json, connect=arguments.connect, share=arguments.share)
+        )
 
     return run
 

@@ -298,7 +298,7 @@ class Supervisor:
                     reason = ""
                 except (httpx.HTTPError, ValueError) as error:
                     reason = f"{error.__class__.__name__} {error}"
-            if reason:
+            if reason and not self._stopping.is_set():
                 log.warning("worker_unanswering", worker=worker.number, reason=reason)
             is_ready = worker.answer is not None and not worker.answer.not_ready
             await trio.sleep(_LOOK_S if is_ready else _LOOK_SOON_S)

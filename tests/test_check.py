@@ -11,6 +11,7 @@ import trio
 
 from pipeline import check
 from pipeline.config import load, loads
+from pipeline.model.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
 
@@ -106,3 +107,48 @@ async def test_what_becomes_of_records_and_messages_is_shown(capsys: pytest.Capt
     assert "1 subscriptions  logs in as desk\n" in shown  # the account's own stream is not archived
     assert "delivery: exactly_once out of a journal, shard a" in shown
     assert "spool_when_full: stop_reading" in shown
+
+
+SPLIT = """
+workers: 2
+shard: {index: {env: NOT_HERE}, count: 2}
+kafka: {delivery: exactly_once, shard: a}
+venues:
+  bybit:
+    channels: [{market: linear, channel: [book, trade, ticker], instruments: [%s]}]
+    accounts: {main: {api_key: {env: K}, api_secret: {env: S}, channels: [order]}}
+""" % ", ".join(f"C{n}USDT" for n in range(20))  # noqa: UP031 - braces belong to YAML
+
+
+async def test_the_split_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = await report(SPLIT, capsys)
+    shares = whole["shares"]
+    assert [(each["instance"], each["worker"]) for each in shares] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert sum(each["subscriptions"] for each in shares) == 61
+    assert sum(each["load"] for each in shares) == 20 * (6 + 3 + 2) + 1
+    assert max(each["load"] for each in shares) <= 1.05 * 221 / 4 + 7
+    assert [account for each in shares for account in each["accounts"]] == ["bybit.main"]
+    connections = whole["venues"]["bybit"]["connections"]
+    assert sum(each["connections"] for each in shares) == len(connections)
+    assert {"bybit.linear.trade.0-0", "bybit.linear.book.3-0"} <= {each["id"] for each in connections}
+    assert await check.run(loads(SPLIT), as_json=False, connect=False) == 0
+    text = capsys.readouterr().out
+    assert f"  2  instance 1, worker 0:  {shares[2]['connections']} connections" in text
+
+
+async def test_one_share_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = await report(SPLIT, capsys)
+    assert await check.run(loads(SPLIT), as_json=True, connect=False, share=3) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["shares"] == [whole["shares"][3]]
+    assert one["venues"]["bybit"]["connections"] == [
+        each for each in whole["venues"]["bybit"]["connections"] if each["id"].split(".")[-1].startswith("3-")
+    ]
+    assert one["kafka"]["shard"] == "a-3-of-4"
+    assert one["limits"]["spool_directory"] == "spool/share-3-of-4"
+
+
+@pytest.mark.parametrize("share", [-1, 4])
+async def test_a_share_that_is_not_there(share: int) -> None:
+    with pytest.raises(ConfigError, match=f"--share: there is no share {share}; the last one is 3"):
+        await check.run(loads(SPLIT), as_json=True, connect=False, share=share)
