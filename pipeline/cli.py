@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from pipeline import __version__
@@ -93,6 +94,8 @@ def _service(parser: argparse.ArgumentParser) -> Run:
 
             return run_worker(path, arguments.worker, sys.stdin.buffer)
         config, text = _load_with_text(path)
+        with _problems_of(path):
+            config.share()
         import trio
 
         if config.workers > 1:
@@ -262,16 +265,24 @@ def _load(path: str) -> Config:
 def _load_with_text(path: str) -> tuple[Config, str]:
     """The same, with what the file holds."""
     from pipeline.config import loads, read_text
-    from pipeline.model.errors import ConfigError
     from pipeline.observe.logs import configure
 
-    try:
+    with _problems_of(path):
         text = read_text(path)
         config = loads(text)
-    except ConfigError as error:
-        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
     configure(config.log)
     return config, text
+
+
+@contextmanager
+def _problems_of(path: str) -> Iterator[None]:
+    """Put the file's name before each problem."""
+    from pipeline.model.errors import ConfigError
+
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
 
 
 def _log(level: Literal["info", "warning"]) -> None:

@@ -59,6 +59,49 @@ def test_a_faulty_configuration_as_a_process(tmp_path: Path) -> None:
     assert done.stderr.decode().splitlines() == [f"{path}: {line}" for line in BAD_LINES]
 
 
+def test_an_environment_that_does_not_tell_the_shard(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sharded.yaml"
+    path.write_text(
+        "{shard: {index: {env: POD_NAME}, count: 2}, venues: {bybit: {channels: [{market: spot, channel: trade}]}}}"
+    )
+    monkeypatch.setenv("POD_NAME", "pipeline-2")
+    monkeypatch.setattr("pipeline.observe.logs.configure", lambda _: None)
+    assert cli.main(["--config", str(path)]) == 2
+    why = "environment variable POD_NAME says 2, which is not below shard.count, which is 2"
+    assert capsys.readouterr().err == f"{path}: shard.index: {why}\n"
+
+
+def test_several_workers_have_a_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import workers
+
+    seen: list[Any] = []
+
+    async def run(config: Any, text: str, path: str) -> int:
+        seen.extend((config.workers, text, path))
+        return 5
+
+    text = "{workers: 3, venues: {bybit: {channels: [{market: spot, channel: trade}]}}}"
+    path = tmp_path / "workers.yaml"
+    path.write_text(text)
+    monkeypatch.setattr(workers, "run", run)
+    monkeypatch.setattr("pipeline.observe.logs.configure", lambda _: None)
+    assert cli.main(["--config", str(path)]) == 5
+    assert seen == [3, text, str(path)]
+
+
+def test_a_worker_whose_supervisor_is_gone_does_not_start() -> None:
+    done = pipeline("--config", "config.example.yaml", "--worker", "0")
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+def test_a_worker_names_the_file_that_its_supervisor_read(tmp_path: Path) -> None:
+    done = pipeline("--config", "x.yaml", "--worker", "0", stdin=json.dumps({"config": "workers: 0"}).encode() + b"\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"x.yaml: workers: must be at least 1, not 0\n")
+
+
 def test_a_configuration_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--config", "/nowhere.yaml"]) == 2
     assert capsys.readouterr().err == "/nowhere.yaml: cannot be read: No such file or directory\n"

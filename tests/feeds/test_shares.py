@@ -207,3 +207,15 @@ def _only_instruments(seen: list[Instrument]) -> Publish:
 
 def _topics(intake: BenchIntake) -> set[str]:
     return {s.topic for link in intake.links.values() for s in link.plan.subscriptions}
+
+
+async def test_processes_of_one_machine_keep_to_the_rate_together(autojump_clock: MockClock) -> None:
+    world = World(attrs.evolve(TRADES, max_topics_per_connection=1))
+    intake = BenchIntake("toy", ToyVenue(connects=Rate(2, 10.0)), world.settings, world.around, siblings=2)
+    intake.host = RestHost(["A", "B", "C"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(intake.run)
+        for seconds, dialed in ((1, 1), (8.9, 1), (1, 2), (9, 2), (1, 3)):
+            await trio.sleep(seconds)
+            assert len(world.wires) == dialed
+        nursery.cancel_scope.cancel()
