@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 import trio_websocket
 
-from pipeline.app import Service
+from pipeline.app import Service, keep_what_is_loaded
 from pipeline.bench.exchange import MARKETS
 from pipeline.bench.latency import Timed
 from pipeline.bench.measure import POLL_S, Figures, Meter, Task
@@ -65,6 +65,7 @@ async def measured(task: Task, config: Config, open_websocket: OpenWebSocket) ->
     Raises `RuntimeError` unless everything was delivered, and without a gap.
     """
     timed = Timed(open_websocket, task) if task.moments else None
+    keep_what_is_loaded()
     service = Service(config, open_websocket=timed or open_websocket)
     profile = cProfile.Profile()
     profiling = False
