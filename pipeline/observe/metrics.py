@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
@@ -15,6 +16,8 @@ from pipeline.model.stats import ArchiveStats, ConnectionStats, VenueStats
 from pipeline.observe.loop import LoopWatch
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_STARTED_S = time.time()
 
 _LABELS = ("venue", "connection")
 _COUNTERS: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
@@ -173,6 +176,7 @@ class ProcessCollector(Collector):
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily("process_cpu_seconds", "CPU time used.", value=usage.ru_utime + usage.ru_stime)
         yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", value=resident_bytes())
+        yield GaugeMetricFamily("process_start_time_seconds", "When the process started.", value=_STARTED_S)
         yield GaugeMetricFamily("pipeline_gc_objects", "Objects of the youngest generation.", value=gc.get_count()[0])
         if self._loop is not None:
             late, text = self._loop.late_s, "From when a task of the event loop was due to when it ran."
