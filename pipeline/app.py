@@ -149,11 +149,18 @@ class Service:
             "share": attrs.asdict(self.share),
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
-            "venues": {name: attrs.asdict(intake.refreshed_stats()) for name, intake in self.intakes.items()},
+            "venues": {name: self._venue_status(intake) for name, intake in self.intakes.items()},
             "sink": attrs.asdict(self.sink.stats()) if self.sink is not None else None,
             "spool": {"max_bytes": kafka.spool.max_bytes, "when_full": kafka.spool.when_full},
             "latency_bounds_s": LATENCY_BOUNDS_S,
         }
+
+    def _venue_status(self, intake: Intake) -> dict[str, Any]:
+        status = attrs.asdict(intake.refreshed_stats())
+        for name, link in intake.links.items():
+            if name in status["connections"]:
+                status["connections"][name]["books"] = attrs.asdict(link.book_standing())
+        return status
 
     async def _run_venues(self, sink: Sink, task_status: trio.TaskStatus[None]) -> None:
         own = self.own

@@ -25,6 +25,7 @@ from pipeline.feeds.plan import ConnectionPlan
 from pipeline.feeds.relay import Leg, Relay
 from pipeline.feeds.settings import BookSettings, VenueSettings
 from pipeline.feeds.specs import BBO, BOOK, session_times
+from pipeline.feeds.standing import BookStanding, book_standing
 from pipeline.feeds.tap import Archive, Tap
 from pipeline.feeds.venue_rest import VenueRest, credentials
 from pipeline.model.errors import BadMessage, LoginFailed, Refused, Retryable
@@ -136,6 +137,11 @@ class Link:
                     feed.tap.books(self._all_book_options())
                 feed.change(added, removed)
                 alarm.ring()
+
+    def book_standing(self) -> BookStanding:
+        """How the books of the newest connection that brings any stand now."""
+        standings = [book_standing(feed.chain.books()) for feed in self._alarms]
+        return max(reversed(standings), key=lambda each: each.count, default=BookStanding())
 
     # supervisor.Observer
 
