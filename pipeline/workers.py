@@ -26,6 +26,7 @@ from pipeline.feeds.shares import Share
 from pipeline.model.errors import PipelineError
 from pipeline.observe.aggregate import LABEL, merge_metrics, merge_statuses
 from pipeline.observe.http import Pages, serve_http
+from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import ProcessCollector, render
 from pipeline.observe.settings import HttpSettings
 from pipeline.session.clock import Clock, system_clock
@@ -134,10 +135,13 @@ class Supervisor:
     _stopping: trio.Event = attrs.field(factory=trio.Event, init=False)
     _stopped_by: Signals = attrs.field(default=SIGTERM, init=False)
     _interrupted: bool = attrs.field(default=False, init=False)
+    _loop: LoopWatch = attrs.field(factory=LoopWatch, init=False)
     _own_metrics: Callable[[], bytes] = attrs.field(init=False)
+    _own_process: Callable[[], bytes] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.workers = [Worker(number, self.config.share(number)) for number in range(self.config.workers)]
+        self._own_process = render([ProcessCollector(self._loop)])
         self._own_metrics = render([_WorkerCollector(self.workers, self._answers)])
 
     async def run(self) -> int:
@@ -145,7 +149,7 @@ class Supervisor:
         self._started = self.clock()
         async with trio.open_nursery() as whole:
             if self.config.http.enabled:
-                pages = Pages(self.metrics, self.status, self.not_ready, self.not_started)
+                pages = Pages(self.metrics, self.status, self.not_ready, self.not_started, self._loop)
                 self.address = await whole.start(serve_http, self.config.http, pages)
                 log.info("http_listening", address=self.address)
             log.info("supervisor_started", version=__version__, workers=len(self.workers))
@@ -209,7 +213,7 @@ class Supervisor:
     def metrics(self) -> bytes:
         """Everybody's metrics with the label of the worker."""
         answers = [(str(worker.number), worker.answer.metrics) for worker in self.workers if worker.answer is not None]
-        return merge_metrics([(None, self._own_metrics()), *answers, (OWN_LABEL, render([ProcessCollector()])())])
+        return merge_metrics([(None, self._own_metrics()), *answers, (OWN_LABEL, self._own_process())])
 
     def _describe(self, worker: Worker) -> dict[str, Any]:
         return {

@@ -73,9 +73,10 @@ class World:
     children: list[MadeUp] = attrs.field(factory=list)
     refuses: int = 0
     """How many starts fail from now on."""
+    starts_for: float = 0.0
 
     async def launch(self, number: int) -> MadeUp:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.starts_for)
         if self.refuses:
             self.refuses -= 1
             raise OSError(11, "Resource temporarily unavailable")
@@ -113,7 +114,8 @@ class Run:
     ended_at: float = inf
 
     async def end(self) -> int:
-        await self.ended.wait()
+        with trio.fail_after(1_000):
+            await self.ended.wait()
         assert self.code is not None
         return self.code
 
@@ -286,6 +288,12 @@ async def test_workers_that_are_just_being_started_are_stopped_too(autojump_cloc
         run.supervisor.interrupt(SIGTERM)
         assert await run.end() == 0
         assert late.children == []
+    slow = World(starts_for=5.0)
+    async with running(slow) as run:
+        await trio.sleep(1)
+        run.supervisor.interrupt(SIGHUP)
+        assert await run.end() == 0
+        assert [child.signals for child in slow.children] == [[SIGHUP]] * 3
 
 
 async def test_a_hung_worker_is_not_ready_until_it_answers(autojump_clock: MockClock) -> None:
