@@ -205,6 +205,7 @@ class Supervisor:
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
             **merge_statuses(answers),
+            "recent": [note for answer in answers for note in answer.get("recent", ())],
             "workers": [self._describe(worker) for worker in self.workers],
         }
         alike = answers[0] if answers else {}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.services import KafkaBroker, KafkaCluster, SchemaRegistry, SecuredBroker
 
-_SERVICES = frozenset({"broker", "own_broker", "secured_broker", "cluster", "registry", "own_registry"})
+_SERVICES = frozenset({"broker", "own_broker", "secured_broker", "cluster", "registry", "own_registry", "browser"})
 
 # Time limits per example measure the machine, not the code. Hypothesis' own "ci" profile knows that, and draws no seed.
 hypothesis.settings.register_profile("local", deadline=None, print_blob=True)

@@ -143,7 +143,9 @@ class _Site:
 
     def status(self) -> dict[str, Any]:
         process = {"pid": os.getpid(), "resident_bytes": resident_bytes(), "loop_late_s": self.pages.loop.late_s}
-        return {"process": process, "recent": RECENT.notes(), **self.pages.status()}
+        told = self.pages.status()
+        recent = sorted([*RECENT.notes(), *told.pop("recent", ())], key=lambda note: int(note["time"]))
+        return {"process": process, "recent": recent, **told}
 
     async def _request(self, scope: Any, receive: Any, send: Any) -> None:
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])

@@ -119,10 +119,13 @@ def _connections(status: Status, page: StatusPage) -> Html | None:
                 ("gaps", "gap", None),
                 ("checksum_failures", "wrong checksum", None),
                 ("dead_letters", "dead letter", None),
+                ("lags", "lag", None),
                 ("stale", "time stale", "times stale"),
             )
             if c[what]
         ]
+        if conflated := sum(c["conflated"].values()):
+            troubles.append(f"{wording.count(conflated)} conflated")
         since = f"since {wording.since(c['since'], now)}" if c["since"] else ""
         granted = f"{c['subscribed']} / {c['subscriptions']}"
         rows.append(
@@ -143,8 +146,8 @@ def _connections(status: Status, page: StatusPage) -> Html | None:
             )
         )
     columns = (
-        "Connection", "State", "#Subscriptions", "#Messages/s", "#Events/s", "#Last message", "#Lag", "Reconnects",
-        "Troubles", "Last error",
+        "Connection", "State", "#Subscriptions", "#Messages/s", "#Events/s", "#Last message", "#From exchange",
+        "Reconnects", "Troubles", "Last error",
     )  # fmt: skip
     return joined(_table("Connections", columns, rows), _more(len(every)))
 
@@ -166,22 +169,22 @@ def _subscriptions(status: Status, page: StatusPage) -> Html | None:
 def _books(status: Status, page: StatusPage) -> Html | None:
     now, rows = status["now"], []
     for c in connections(status):
-        books = c.get("books") or {}
+        books = c.get("books", {})
         if not books.get("count") and not (c["gaps"] or c["resyncs"] or c["checksum_failures"] or c["seeds"]):
             continue
-        wrong = books.get("out_of_sync", 0) + len(books.get("crossed", ()))
+        crossed = books.get("crossed", ())
         oldest = f"{wording.age(books['oldest'], now)} ({books['oldest_name']})" if books.get("oldest") else None
-        crossed = ", ".join(books.get("crossed", ())) or "0"
+        widest = f"{books['widest_bp']} bp ({books['widest_name']})" if books.get("widest_bp") else None
         rows.append(
             (
-                "warn" if wrong else "",
+                "warn" if books.get("waiting") or crossed else "",
                 [
                     c["id"],
                     wording.count(books.get("count", 0)),
-                    wording.count(books.get("out_of_sync", 0)),
+                    _named(books.get("waiting", 0), books.get("out_of_sync", ())),
                     oldest or wording.UNKNOWN,
-                    books.get("widest") or wording.UNKNOWN,
-                    crossed if books.get("kept") else wording.UNKNOWN,
+                    widest or wording.UNKNOWN,
+                    _named(len(crossed), crossed) if books.get("kept") else wording.UNKNOWN,
                     wording.count(c["gaps"]),
                     wording.count(c["checksum_failures"]),
                     wording.count(c["resyncs"]),
@@ -189,10 +192,14 @@ def _books(status: Status, page: StatusPage) -> Html | None:
             )
         )
     columns = (
-        "Connection", "#Books", "#Out of sync", "#Longest without update", "#Widest spread", "#Crossed", "#Gaps",
+        "Connection", "#Books", "Out of sync", "Longest unchanged", "Widest spread", "Crossed", "#Gaps",
         "#Wrong checksums", "#Started anew",
     )  # fmt: skip
     return _table("Order books", columns, rows) if rows else None
+
+
+def _named(number: int, names: Sequence[str]) -> str:
+    return f"{number:,}: {', '.join(names[:5])}{'…' if number > 5 else ''}" if names else str(number)
 
 
 def _kafka(status: Status, page: StatusPage) -> Html | None:
@@ -213,7 +220,7 @@ def _kafka(status: Status, page: StatusPage) -> Html | None:
         ("Queue", f"{wording.count(kafka['queue_messages'])} records, {wording.size(kafka['queue_bytes'])}"),
         ("Brokers connected", wording.count(kafka["brokers_up"])),
         ("Round trip p50 / p99", " / ".join(round_trip)),
-        ("Produced to acknowledged", _percentiles(page.latencies, status["latency_bounds_s"])),
+        ("Produced to acknowledged", _percentiles(page.latencies, status.get("latency_bounds_s", ()))),
         ("Throttled", wording.duration(kafka["throttled_ms"] / 1e3) if kafka["throttled_ms"] else "no"),
         ("Sent again", wording.count(sink["returned"])),
         ("Lost, announced", wording.count(sink["announced_lost"])),
@@ -285,6 +292,26 @@ def _process(status: Status, page: StatusPage) -> Html | None:
     return _facts(facts)
 
 
+def _workers(status: Status, page: StatusPage) -> Html | None:
+    rows = [
+        (
+            "" if worker["answers"] and not worker["not_ready"] else "bad",
+            [
+                f"worker {worker['worker']}",
+                _state(worker["state"], f"since {wording.since(worker['since'], status['now'])}"),
+                "yes" if worker["answers"] else "no",
+                wording.count(worker["restarts"]),
+                str(worker["last_end"] or wording.UNKNOWN),
+                str(worker["pid"] or wording.UNKNOWN),
+                worker["address"] or wording.UNKNOWN,
+            ],
+        )
+        for worker in status.get("workers", ())
+    ]
+    columns = ("Worker", "State", "Answers", "#Restarts", "Last end", "#Process", "Its own page")
+    return _table("Workers", columns, rows) if rows else None
+
+
 def _events(status: Status, page: StatusPage) -> Html | None:
     notes = list(reversed(status.get("recent", ())))[:_MAX_NOTES]
     if not notes:
@@ -312,6 +339,7 @@ _SECTIONS = (
     ("spool", "Spool", _spool),
     ("accounts", "Accounts", _accounts),
     ("process", "Process", _process),
+    ("workers", "Workers", _workers),
     ("events", "Recent events", _events),
 )
 SECTION_IDS = ("verdict", *(name for name, _, _ in _SECTIONS))
@@ -320,7 +348,7 @@ SECTION_IDS = ("verdict", *(name for name, _, _ in _SECTIONS))
 def _percentiles(samples: Samples, bounds_s: Sequence[float]) -> str:
     """Upper bounds of the last minute's p50 and p99, as far as the histogram tells them apage."""
     rises = [samples.increase(position) or 0.0 for position in range(len(bounds_s) + 1)]
-    if not sum(rises):
+    if not bounds_s or not sum(rises):
         return wording.UNKNOWN
     return " / ".join(f"p{round(q * 100)} {_quantile(rises, bounds_s, q)}" for q in (0.5, 0.99))
 

@@ -13,7 +13,7 @@ from pipeline.observe.history import Rises
 Status = Mapping[str, Any]
 
 CONNECTED = frozenset({"live", "lagging"})
-_LAG_S, _SILENT_S, _LATE_S, _CLOCK_S = 5.0, 60.0, 0.5, 1.0
+_SILENT_S, _LATE_S, _CLOCK_S = 60.0, 0.5, 1.0
 _FILLING = 0.8
 _NAMED = 3
 
@@ -64,7 +64,8 @@ def counters(status: Status) -> dict[Hashable, float]:
 
 
 _RISING = (
-    "messages", "events", "bytes", "gaps", "checksum_failures", "resyncs", "stale", "dead_letters", "query_failures",
+    "messages", "events", "bytes", "gaps", "checksum_failures", "resyncs", "stale", "lags", "dead_letters",
+    "query_failures",
 )  # fmt: skip
 
 
@@ -175,11 +176,24 @@ def _of_subscriptions(name: str, venue: Status, now: int) -> Iterator[Problem]:
         look = "Listed below under subscriptions. A delisted instrument or a wrong channel: correct the configuration."
         yield Problem(("refused", name), "warn", title, text, look, "subscriptions")
     for c in live:
-        lag, age = c["exchange_lag"] / 1e6, (now - c["last_receive"]) / 1e6 if c["last_receive"] else 0.0
-        if c["state"] == "lagging" or (lag > _LAG_S and age < _SILENT_S):
-            look = "Loop lateness below? Then this process has too much to do. If not: the network, or a venue's delay."
-            text = f"the last event took {wording.duration(lag)} from the exchange to us"
-            yield Problem(("lag", c["id"]), "bad", f"{c['id']} lags behind", text, look, "connections")
+        age = (now - c["last_receive"]) / 1e6 if c["last_receive"] else 0.0
+        if c["state"] == "lagging":
+            look = (
+                "Is the event loop late, below? Then this process has too much to do. If not: the network, the venue."
+            )
+            text = f"{wording.duration(c['lag'] / 1e6)} behind the venue"
+            if conflated := sum(c["conflated"].values()):
+                text += f"; of {wording.count(conflated)} states only later ones were published"
+            yield Problem(("lag", c["id"]), "bad", f"{c['id']} lags behind", text, look, "connections", c["since"])
+        if (books := c.get("books", {})).get("waiting"):
+            text = _listed(books["out_of_sync"])
+            title = f"{c['id']}: {wording.several(books['waiting'], 'book')} out of sync"
+            look = "They wait for a new snapshot, which is asked for again and again; nothing of them is published."
+            yield Problem(("books", c["id"]), "bad", title, text, look, "books")
+        if books.get("crossed"):
+            title, text = f"{c['id']}: crossed books", _listed(books["crossed"])
+            look = "For moments this is the market's own doing; for long, updates are missing: force a new snapshot."
+            yield Problem(("crossed", c["id"]), "warn", title, text, look, "books")
         if age > _SILENT_S:
             text = f"nothing for {wording.duration(age)}"
             look = "Quiet instruments are silent at night; several at once are not: compare with the venue's own page."
@@ -215,6 +229,7 @@ _WARNED = (
     ),
     ("checksum_failures", "books did not match their checksum", "They start anew by themselves.", "books"),
     ("gaps", "gaps in order books", "Books start anew by themselves; consumers see each gap in feed_status.", "books"),
+    ("lags", "connections lagged lately", "Look at how late the event loop is, and at the machine.", "connections"),
     ("reconnects", "connections were lost lately", "By cause in the table; if it goes on, the network.", "connections"),
     ("query_failures", "REST requests fail", "The log tells which; they are tried again.", "accounts"),
 )
@@ -237,6 +252,14 @@ def _of_accounts(venue: Status) -> Iterator[Problem]:
 
 
 def _of_process(status: Status) -> Iterator[Problem]:
+    for worker in status.get("workers", ()):
+        if not worker["answers"]:
+            name, text = f"worker {worker['worker']}", "; ".join(worker["not_ready"])
+            look = (
+                "It is started again by itself; the log has its last words. What it had received is announced as a gap."
+            )
+            since = worker["since"] if worker["state"] != "running" else None
+            yield Problem(("worker", name), "bad", f"{name} does not answer", text, look, "workers", since)
     late = status.get("process", {}).get("loop_late_s", 0.0)
     if late > _LATE_S:
         look = "Too much for one core, or the machine is starved: split over workers or shards, look at its CPU."

@@ -76,4 +76,12 @@ def healthy(now: int = START, **fields: Any) -> dict[str, Any]:
     return status(*healthy_venues(), sink=sink(), now=now, **fields)
 
 
+def worker(number: int, **fields: Any) -> dict[str, Any]:
+    """One of several processes, as their supervisor describes it."""
+    return {
+        "worker": number, "state": "running", "since": START, "pid": 100 + number, "restarts": 0, "last_end": "",
+        "address": f"http://127.0.0.1:{9000 + number}", "answers": True, "not_ready": [], **fields,
+    }  # fmt: skip
+
+
 FENCED = JournalStats(waiting=12, lag=1.5, fenced=True)

@@ -6,11 +6,14 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import attrs
+
+from pipeline.feeds.standing import BookStanding
 from pipeline.observe import wording
 from pipeline.observe.markup import Html, element, joined
 from pipeline.observe.page import SECTION_IDS, StatusPage, View
 from pipeline.sink.stats import LATENCY_BOUNDS_S, Latency
-from tests.observe.statuses import FENCED, SECOND, START, connection, healthy, sink, status, venue
+from tests.observe.statuses import FENCED, SECOND, START, connection, healthy, sink, status, venue, worker
 
 BOOK = "bybit.linear.book.0"
 VOID = {"meta", "link", "br"}
@@ -61,7 +64,11 @@ def full(now: int = START, messages: int = 0) -> dict[str, Any]:
         published=5 * messages, is_spooling=True, spooled=70, spool_bytes=3 * 1024**2, journal=FENCED,
         latency=Latency(counts), reading_stopped_at=now,
     )  # fmt: skip
-    return status(venue("bybit", busy), venue("okx", private, down), sink=its, now=now, recent=notes)
+    workers = [worker(0), worker(1, state="waiting", answers=False, restarts=3, last_end="signal 9", pid=None)]
+    found = status(venue("bybit", busy), venue("okx", private, down), sink=its, now=now, recent=notes, workers=workers)
+    books = BookStanding(12, ("BTCUSDT",), 1, START - 5 * SECOND, "DOGEUSDT", 9, ("ETHUSDT",), "1.25", "SOLUSDT")
+    found["venues"]["bybit"]["connections"][BOOK]["books"] = attrs.asdict(books)
+    return found
 
 
 def test_every_section_is_well_formed() -> None:
@@ -103,13 +110,16 @@ def test_sections_tell_their_part() -> None:
     view = StatusPage().view(full())
     assert "unknown topic" in text(view, "subscriptions")
     assert "ticker.newField" in text(view, "subscriptions")
-    assert cells(view, "books", BOOK)[-3:] == ["2", "1", "2"]
+    assert cells(view, "books", BOOK)[1:] == [
+        "12", "1: BTCUSDT", "5.0 s (DOGEUSDT)", "1.25 bp (SOLUSDT)", "1: ETHUSDT", "2", "1", "2",
+    ]  # fmt: skip
     assert "3.0 MiB of 10.0 GiB" in text(view, "spool")
     assert "refuse_new" in text(view, "spool")
     assert cells(view, "accounts", "main")[2:5] == ["yes", "60 s ago", "fills: denied"]
     assert "spool full (3 times)" in text(view, "events")
     assert "100 MiB" in text(view, "process")
     assert "60 min, since" in text(view, "process")
+    assert cells(view, "workers", "worker 1")[2:5] == ["no", "3", "signal 9"]
     healthy_view = StatusPage().view(healthy())
     for empty in ("subscriptions", "accounts", "books"):
         assert healthy_view.sections[empty] == ""

@@ -7,11 +7,23 @@ from typing import Any
 import attrs
 import pytest
 
+from pipeline.feeds.standing import BookStanding
 from pipeline.model.stats import ArchiveStats, VenueStats
 from pipeline.observe.history import Rises
 from pipeline.observe.problems import Problem, counters, find_problems, headline
 from pipeline.sink.stats import SinkStats
-from tests.observe.statuses import FENCED, SECOND, START, connection, healthy, healthy_venues, sink, status, venue
+from tests.observe.statuses import (
+    FENCED,
+    SECOND,
+    START,
+    connection,
+    healthy,
+    healthy_venues,
+    sink,
+    status,
+    venue,
+    worker,
+)
 
 BOOK = "bybit.linear.book.0"
 
@@ -150,8 +162,11 @@ def test_a_connection_that_never_failed_is_starting_not_down() -> None:
 CONNECTION_PROBLEMS = [
     pytest.param({"state": "refused", "last_error": "bad key"}, f"{BOOK} is refused", "bad key", "bad", id="refused"),
     pytest.param({"refused": {"x": "no such"}}, "bybit refuses 1 subscription", "x: no such", "warn", id="topic"),
-    pytest.param({"exchange_lag": 7_000_000}, f"{BOOK} lags behind", "7.0 s", "bad", id="lag"),
-    pytest.param({"state": "lagging"}, f"{BOOK} lags behind", "", "bad", id="lagging"),
+    pytest.param({"state": "lagging", "lag": 7_000_000}, f"{BOOK} lags behind", "7.0 s behind", "bad", id="lag"),
+    pytest.param(
+        {"state": "lagging", "conflated": {"bbo": 4_000, "ticker": 1}},
+        f"{BOOK} lags behind", "of 4,001 states only later ones", "bad", id="conflating",
+    ),
     pytest.param({"last_receive": START - 90 * SECOND}, f"{BOOK} is silent", "nothing for 90 s", "warn", id="silent"),
     pytest.param(
         {"account": "main", "unread": ("fills: no permission",)},
@@ -204,6 +219,28 @@ def test_lost_records_stay_told_for_a_while() -> None:
 def test_a_late_loop_is_told() -> None:
     problem = only(healthy(process={"pid": 1, "resident_bytes": 1, "loop_late_s": 2.0}))
     assert (problem.title, problem.detail) == ("The event loop is late", "2.0 s")
+
+
+@pytest.mark.parametrize(
+    ("standing", "title", "detail"),
+    [
+        (BookStanding(5, ("BTCUSDT", "ETHUSDT"), 2), f"{BOOK}: 2 books out of sync", "BTCUSDT; ETHUSDT"),
+        (BookStanding(5, kept=5, crossed=("BTCUSDT",)), f"{BOOK}: crossed books", "BTCUSDT"),
+    ],
+    ids=["out of sync", "crossed"],
+)
+def test_what_is_wrong_with_books(standing: BookStanding, title: str, detail: str) -> None:
+    now = with_connection()
+    now["venues"]["bybit"]["connections"][BOOK]["books"] = attrs.asdict(standing)
+    problem = only(now)
+    assert (problem.title, problem.detail, problem.section) == (title, detail, "books")
+
+
+def test_a_worker_that_does_not_answer_is_told() -> None:
+    problem = only(
+        healthy(workers=[worker(0), worker(1, state="waiting", answers=False, not_ready=["worker 1 ended"])])
+    )
+    assert (problem.title, problem.detail, problem.since) == ("worker 1 does not answer", "worker 1 ended", START)
 
 
 def test_every_problem_leads_to_a_section() -> None:
