@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 WATCHED_S = 1.0
 UNWATCHED_S = 5.0
 """Rates and beginnings need looks also while nobody watches."""
+RETRY_MS = 1_000
+"""After so long a browser that lost us tries again."""
 
 
 @attrs.define(eq=False)
@@ -62,6 +64,7 @@ class Live:
         self._watched.set()
         sent: dict[str, str] = {}
         try:
+            await send(f"retry: {RETRY_MS}\n\n".encode())
             while True:
                 renewed, view = self._renewed, self._view
                 if view is not None:

@@ -38,7 +38,8 @@ async def test_looks_are_rare_until_somebody_watches(autojump_clock: trio.testin
         with trio.move_on_after(3.5):
             await live.follow(send)
         assert looks.times[3:] == [12, 13, 14, 15], "at once, and then every second"
-        assert len(received) == 5
+        assert len(received) == 6
+        assert received[0].startswith(b"retry: ")
         assert live.listeners == 0
         await trio.sleep(20)
         assert len(looks.times) <= 12

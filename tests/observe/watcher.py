@@ -39,6 +39,8 @@ class Watcher:
             assert isinstance(data, h11.Data), "the server ended the stream"
             self._body += data.data
         line, _, self._body = self._body.partition(b"\n\n")
+        if line.startswith(b"retry:"):
+            return await self.event()
         told: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
         return told
 

@@ -1,7 +1,7 @@
 "use strict";
 // Keeps the page, which the server has made, up to date: the server sends the sections that changed.
 (() => {
-  const RETRY_MS = 3000;
+  const RETRY_MS = 3000; // after a refusal; a lost connection is the browser's own business
   const banner = document.getElementById("connection");
   let last = Date.now();
 
