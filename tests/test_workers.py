@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from math import inf
@@ -15,6 +16,7 @@ import trio
 from trio.testing import MockClock
 
 from pipeline.config import Config
+from pipeline.model.errors import Refused
 from pipeline.observe.settings import HttpSettings
 from pipeline.workers import Supervisor
 
@@ -333,3 +335,13 @@ async def test_a_bug_leaves_no_process_behind(autojump_clock: MockClock, monkeyp
             world.of(0)[0].end(1)
     assert [world.of(number)[0].code for number in range(3)] == [1, 0, 0]
     assert trio.current_time() == 6.0
+
+
+async def test_nothing_is_started_where_http_cannot_be_served() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        world = World()
+        http = HttpSettings(port=taken.getsockname()[1])
+        supervisor = Supervisor(attrs.evolve(CONFIG, http=http), world.launch, world.ask)
+        with pytest.RaisesGroup(Refused, flatten_subgroups=True):
+            await supervisor.run()
+    assert world.children == []

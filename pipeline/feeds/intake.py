@@ -42,9 +42,9 @@ log = structlog.get_logger(__name__)
 
 FORBIDDEN_PAUSE = 600.0
 """Seconds without REST requests after an HTTP 403: Bybit's ban for too many requests lasts ten minutes."""
-HELD_REFRESHES = 1.5
+HELD_REFRESHES = 2.5
 """How long a topic that another share has to take over is kept, in intervals of the catalogue's refresh: the other one
-learns of it at its own next reading, and until then it would be nobody's."""
+learns of it at its own next reading, or should that fail at the one after, and until then it would be nobody's."""
 
 
 def tls_context(settings: VenueSettings) -> ssl.SSLContext | None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 import trio
 
+from pipeline.config import Config
+from pipeline.feeds.shares import WHOLE, Share
+from pipeline.leftovers import deliver_leftovers, find_leftovers
 from pipeline.sim.listing import many
 from pipeline.sim.settings import MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
@@ -18,8 +23,9 @@ from tests.e2e import wire
 from tests.e2e.connector import QUICK, configuration, parsed, urls
 from tests.e2e.consumer import Record, Topics, prints
 from tests.e2e.program import POLL_S, Program, started, write
+from tests.services import KafkaBroker
 from tests.services.ports import reserve_port
-from tests.sink.traffic import origin, trade
+from tests.sink.traffic import Tape, arrived, kafka_settings, numbers, origin, trade
 
 DEADLINE_S = 120
 INSTRUMENTS = 6
@@ -160,3 +166,22 @@ async def test_a_killed_supervisor_leaves_no_worker_behind(tmp_path: Path) -> No
     stopped = [line["worker"] for line in program.log if line["event"] == "service_stopped"]
     assert sorted(stopped) == [0, 1]
     assert all(line["published"] == line["acknowledged"] for line in program.log if line["event"] == "sink_closed")
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+async def test_what_former_shares_left_reaches_kafka_once(delivery: str, broker: KafkaBroker, tmp_path: Path) -> None:
+    shared = kafka_settings(broker.bootstrap, tmp_path, delivery=delivery, shard=None)
+    config = Config(kafka=attrs.evolve(shared, client_id=f"leaving-{uuid.uuid4().hex}"))
+    tape = Tape()
+    with trio.fail_after(DEADLINE_S):
+        for share in (WHOLE, Share(2, 3)):
+            own = config.for_share(share).kafka
+            nowhere = (f"127.0.0.1:{reserve_port()}",)
+            async with open_sink(
+                attrs.evolve(own, bootstrap_servers=nowhere, connect_within=0.1, drain_within=0.1)
+            ) as sink:
+                tape.publish(sink, 50)
+        await deliver_leftovers(config.kafka, Share(0, 2))
+        await deliver_leftovers(config.kafka, Share(0, 2))
+    assert {key: sorted(found) for key, found in numbers(arrived(config.kafka)).items()} == tape.expected()
+    assert find_leftovers(Path(config.kafka.spool.directory), Share(0, 2)) == []

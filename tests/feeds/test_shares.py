@@ -190,7 +190,9 @@ async def test_a_topic_that_moves_is_kept_until_the_other_share_must_have_it(aut
         both = _topics(intakes[0]) & _topics(intakes[1])
         assert both
         assert both < first
-        await trio.sleep(90)  # the first has read it for the third time
+        await trio.sleep(100)  # the first has read it for the third time
+        assert _topics(intakes[0]) & _topics(intakes[1]) == both
+        await trio.sleep(60)
         assert not _topics(intakes[0]) & _topics(intakes[1])
         assert _topics(intakes[0]) | _topics(intakes[1]) == {f"trade.{name}" for name in (*names, new)}
         nursery.cancel_scope.cancel()
