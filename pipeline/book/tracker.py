@@ -81,6 +81,14 @@ class BookTracker:
         Raises `BadMessage` for a price that is no number, where levels are kept; the book is then out of sync.
         """
         last = self._last
+        if (
+            self._valid
+            and last is not None
+            and update.previous_sequence == last.sequence is not None
+            and not update.is_snapshot
+            and (update.sequence or 0) > last.sequence
+        ):
+            return self._accept(update)  # nearly every update; any rule would say the same
         if not self._valid and not update.is_snapshot:
             if not self.starts_anywhere or self._waiting:
                 return self._hold_back(update)

@@ -66,8 +66,9 @@ class Chain:
 
     def take(self, raw: bytes, receive_time: Micros) -> Exception | None:
         """As `message`; what cannot be read is published whole, as a dead letter, and why is returned."""
-        try:
-            self.message(raw, receive_time)
+        try:  # as `message`, without its call
+            events = self.normalizer.normalize(raw, receive_time)
+            self.emit(events if self._overlap is None else self._overlap(events))
         except BadMessage as error:
             self.side_event(self._dead_letter(raw, receive_time, str(error)))
             return error
@@ -254,7 +255,7 @@ class Chain:
         return DeadLetter(origin, None, receive_time, None, "parse", reason, raw, len(raw), digest)
 
     def _book(self, update: BookUpdate) -> None:
-        key = book_key(update)
+        key = (update.channel, update.origin.instrument)  # `book_key`, without its call
         if self._awaited and key in self._awaited and not self._is_awaited(key, update):
             return
         if self._seeded and key in self._seeded:
