@@ -110,13 +110,18 @@ class Load:
 
     async def run(self) -> None:
         """Serve until standard input ends; prints the port."""
-        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, self._serve, [listener])
-            sys.stdout.write(f"{listener.socket.getsockname()[1]}\n")
+            port = await nursery.start(self.serve)
+            sys.stdout.write(f"{port}\n")
             sys.stdout.flush()
             await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
             nursery.cancel_scope.cancel()
+
+    async def serve(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; the task's status is the port."""
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        task_status.started(listener.socket.getsockname()[1])
+        await trio.serve_listeners(self._serve, [listener])
 
     async def _serve(self, raw: trio.SocketStream) -> None:
         stream: trio.abc.Stream = raw

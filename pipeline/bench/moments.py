@@ -42,7 +42,7 @@ class Moments:
     def due(self, now_ns: int, rate: float) -> int:
         """How many messages have been offered by now, at so many per second, whether or not they could be sent."""
         start = self._values[0]
-        return min(len(self), int((now_ns - start) * rate / 1e9)) if start else 0
+        return min(len(self), max(0, int((now_ns - start) * rate / 1e9))) if start else 0
 
     def sent_per_s(self) -> float:
         """The rate that was reached; 0 unless the first and the last message were sent at different times."""

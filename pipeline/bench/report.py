@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.bench.contestants import CONTESTANTS
-from pipeline.bench.measure import Figures
 from pipeline.bench.summary import (
     REST,
     STAGES,
@@ -92,8 +91,9 @@ def show(console: Console, setting: Setting, results: Results, *, with_targets: 
             console.print(_targets(verdicts(results, form), form))
     speed = calibrations(results.all)
     console.print(
-        f"Costs are processor time of the whole process, threads included. Calibration loop {speed['min']:.1f} to "
-        f"{speed['max']:.1f} ms, median {speed['median']:.1f}.",
+        "Costs are processor time of the whole process per message, threads included. They are medians of the rounds, "
+        "and ratios the medians of those within each round. "
+        f"Calibration loop {speed['min']:.1f} to {speed['max']:.1f} ms, median {speed['median']:.1f}.",
         highlight=False,
     )
 
@@ -103,7 +103,7 @@ def progress_line(outcome: Outcome) -> str:
     job, figures = outcome.job, outcome.figures
     parts = [f"round {outcome.round}: {job.name:<14} {figures.cost_us:6.1f} µs per message"]
     if job.rate is not None:
-        parts.append(f"at {job.rate:,}/s: p99 {figures.latencies_us[1] / 1000:.2f} ms, {_backlog(figures)} behind")
+        parts.append(f"at {job.rate:,}/s: p99 {figures.latencies_us[1] / 1000:.2f} ms, {figures.backlog_max:,} behind")
     if job.connections > 1:
         parts.append(f"{job.connections} connections")
     if job.marks:
@@ -115,7 +115,7 @@ def progress_line(outcome: Outcome) -> str:
 def title(name: str) -> str:
     """A contestant's, from its name with or without a form of decimals."""
     contestant, _, form = name.partition("/")
-    return CONTESTANTS[contestant].title + (f", decimals: {form}" if form else "")
+    return CONTESTANTS[contestant].title + (f" ({form})" if form else "")
 
 
 def _whole(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -126,20 +126,16 @@ def _staged(setting: Setting, results: Results) -> list[tuple[str, list[Stage]]]
     return [(form, found) for form in setting.decimals if (found := stages(results.throughput, form))]
 
 
-def _backlog(figures: Figures) -> str:
-    return f"{figures.backlog_max:,}"
-
-
 def _table(heading: str, first: str, *columns: str) -> Table:
-    table = Table(title=heading, title_justify="left", box=None, header_style="dim")
+    table = Table(title=heading, title_justify="left", box=None, header_style="dim", min_width=len(heading))
     table.add_column(first, no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
 def _throughput(outcomes: Sequence[Outcome]) -> Table:
-    columns = ("µs median", "µs min", "messages/core-s", "ours = 1", "floor = 1", "records/msg", "peak MiB")
+    columns = ("µs", "least µs", "per core-s", "ours = 1", "floor = 1", "records", "peak MiB")
     table = _table("Cost of a message, flat out", "contestant", *columns)
     for each in costs(outcomes):
         table.add_row(
@@ -164,7 +160,7 @@ def _stages(found: Sequence[Stage], form: str) -> Table:
 
 
 def _latency(outcomes: Sequence[Outcome]) -> Table:
-    columns = ("offered/s", "sent/s", "p50", "p99", "p99.9", "core used", "most behind", "behind at the end")
+    columns = ("offered/s", "sent/s", "p50", "p99", "p99.9", "core", "most behind", "at the end")
     table = _table("From sent to handed to Kafka, ms", "contestant", *columns)
     for each in paced(outcomes):
         table.add_row(
@@ -195,8 +191,11 @@ def _memory(found: Memory) -> Table:
 
 
 def _targets(found: Sequence[Verdict], form: str) -> Table:
-    table = _table(f"Targets, decimals: {form}", "what", "target", "figure", "")
+    table = Table(title=f"Targets, decimals: {form}", title_justify="left", box=None, header_style="dim")
+    table.add_column("", no_wrap=True)
+    for column in ("what", "target", "figure"):
+        table.add_column(column)
     for each in found:
         outcome = {None: "", True: "met", False: "missed"}[each.met]
-        table.add_row(each.name, each.target, each.shown, f"{outcome}, stretch too" if each.stretch_met else outcome)
+        table.add_row(f"{outcome}, stretch too" if each.stretch_met else outcome, each.name, each.target, each.shown)
     return table

@@ -2,49 +2,121 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from typing import Any
 
 import pytest
 
 from pipeline.bench import command
-from pipeline.bench.measure import Figures
-from pipeline.bench.report import Outcome, summarize
+from pipeline.bench.arena import Job
+from pipeline.bench.command import Plan
+from pipeline.bench.contestants import CONTESTANTS, WHOLE
 from pipeline.cli import main
 
 
+def bench(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    assert main(["bench", "--rounds", "1", "--instruments", "3", "--json", *options]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def plan(*options: str) -> Plan:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return Plan.of(parser.parse_args(options), lambda text: None)
+
+
 def test_the_service_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--contestants", "ours", "--rounds", "1", "--messages", "8000", "--instruments", "3", "--json"]
-    assert main(["bench", *options]) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = bench(capsys, "--contestants", "ours", "--messages", "5000")
     [summary] = result["summary"]
     assert summary["contestant"] == "ours"
     assert summary["ratio"] == 1
     assert summary["cost_us"] > 0
     assert summary["records_per_message"] > 1
-    assert 0 < result["runs"][0]["figures"]["messages"] <= 8006
+    assert 0 < result["runs"][0]["figures"]["messages"] <= 5006
+
+
+def test_the_stages_of_our_path_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    result = bench(capsys, "--contestants", "ours", "--stages", "--messages", "5000", "--mix", "okx-recorded")
+    found = {each["name"]: each["least_us"] for each in result["stages"]["text"]}
+    assert list(found) == [
+        "split", "session", "normalize", "book", "encode", "produce", "reports", "kafka_threads", "rest",
+    ]  # fmt: skip
+    assert min(value for name, value in found.items() if name != "rest") > 0
+    assert sum(found.values()) == pytest.approx(min(run["figures"]["cpu_s"] / run["figures"]["messages"] * 1e6
+        for run in result["runs"] if run["contestant"] == "ours"))  # fmt: skip
+    assert [each["contestant"] for each in result["summary"]] == ["ours"]
 
 
 def test_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(command, "_LATENCY_SECONDS", 0.3)
-    options = ["--contestants", "ours", "--rounds", "0", "--latency", "2000", "--instruments", "3", "--json"]
-    assert main(["bench", *options]) == 0
-    [run] = json.loads(capsys.readouterr().out)["runs"]
-    p50, p99, p999 = run["figures"]["latencies_us"]
-    assert run["rate"] == 2000
-    assert 0 < p50 <= p99 <= p999
-    assert run["figures"]["wall_s"] > 0.2
+    result = bench(capsys, "--contestants", "ours,split", "--no-throughput", "--latency", "2000")
+    assert result["summary"] == []
+    assert [each["contestant"] for each in result["latency"]] == ["ours", "split"]
+    for each in result["latency"]:
+        assert each["rate"] == 2000
+        assert 0 < each["p50_us"] <= each["p99_us"] <= each["p999_us"]
+        assert each["sent_per_s"] > 0
+    assert result["runs"][0]["figures"]["wall_s"] > 0.2
 
 
-def test_an_unknown_contestant_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--contestants", "others"]) == 1
-    assert "no such contestant: others" in capsys.readouterr().err
+def test_a_long_run_shows_its_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "_LAP", 2_000)
+    result = bench(capsys, "--no-throughput", "--memory", "5000")
+    [memory] = result["memory"]
+    assert (memory["contestant"], memory["messages"], len(memory["resident_mib"])) == ("ours", 5_000, 10)
+    assert 0.5 < memory["ratio"] < 3
 
 
-def test_ratios_are_taken_within_rounds() -> None:
-    def run(contestant: str, cost_us: float) -> Outcome:
-        return Outcome(contestant, None, Figures(1_000, cost_us / 1e3, 1.0, 50.0, 1.5, 0.01))
+def test_the_stream_is_spread_over_connections(capsys: pytest.CaptureFixture[str]) -> None:
+    result = bench(capsys, "--no-throughput", "--messages", "5000", "--scale", "connections=1,3")
+    assert [(each["dimension"], each["value"]) for each in result["scale"]] == [("connections", 1), ("connections", 3)]
+    assert all(each["cost_us"] > 0 for each in result["scale"])
 
-    slowing = [run("ours", 10), run("peer", 40), run("ours", 20), run("peer", 80), run("ours", 30), run("peer", 90)]
-    ours, peer = summarize(slowing)
-    assert (ours.cost_us, ours.ratio) == (20, 1)
-    assert (peer.cost_us, peer.least_us, peer.ratio, peer.per_core_second) == (80, 40, 4, 12_500)
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--contestants=others", "there is no others; there are ours, stock"),
+        ("--decimals=float", "there is no float; there are text, decimal"),
+        ("--scale=days=1,2", "days=1,2: give instruments=N,… or connections=N,…"),
+    ],
+)
+def test_what_does_not_exist_is_named(option: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", option]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_whole_way_is_gone_unless_parts_are_asked_for() -> None:
+    assert "split" not in WHOLE
+    assert set(WHOLE) < set(CONTESTANTS)
+    for contestant in CONTESTANTS.values():
+        assert not contestant.missing or contestant.needs
+
+
+def test_forms_of_decimals_double_what_encodes() -> None:
+    jobs = plan("--contestants", "ours,split", "--decimals", "text,decimal").throughput
+    assert [job.name for job in jobs] == ["ours", "ours/decimal", "split"]
+
+
+def test_targets_measure_all_that_there_is_a_target_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.Plan, "_taking_part", lambda self, names: list(names))
+    found = plan("--targets")
+    assert {job.contestant for job in found.throughput} == {"ours", "stock", "picows", "cryptofeed", "floor"}
+    assert {(job.contestant, job.rate) for job in found.latency} >= {
+        ("ours", 10_000), ("split", 10_000), ("ours", 50_000),
+    }  # fmt: skip
+    assert [job.instruments for job in found.instruments] == [1, 50, 500, 2_000]
+    assert [job.connections for job in found.connections] == [1, 10, 50]
+    [long] = found.memory
+    assert (long.messages, long.lap, long.marks) == (10_000_000, 100_000, 10)
+
+
+def test_what_is_given_beside_the_targets_takes_the_place_of_their_sizes() -> None:
+    found = plan("--targets", "--memory", "50000", "--scale", "instruments=1,10", "--messages", "9000")
+    assert [job.instruments for job in found.instruments] == [1, 10]
+    assert found.memory == [
+        Job(contestant="ours", messages=50_000, instruments=50, lap=100_000, marks=10),
+    ]
+    assert {job.messages for job in found.throughput} == {9_000}

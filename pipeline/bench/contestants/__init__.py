@@ -35,9 +35,7 @@ CONTESTANTS = {
     for each in (
         Contestant("ours", "ours", "this service", is_ours=True, tells_latency=True),
         Contestant("stock", "ours", "the same on stock trio-websocket", is_ours=True),
-        Contestant(
-            "picows", "picows_reader", "the same on picows and uvloop", ("outcome", "picows", "uvloop"), is_ours=True
-        ),
+        Contestant("picows", "picows_reader", "the same on picows and uvloop", ("picows", "uvloop"), is_ours=True),
         Contestant(
             "cryptofeed",
             "peer",

@@ -16,6 +16,7 @@ from pipeline.bench.latency import Latencies
 from pipeline.bench.measure import POLL_S, Figures, Meter, Task
 from pipeline.bench.moments import Moments
 from pipeline.bench.stream import is_data
+from pipeline.sink.settings import KafkaSettings
 
 _TOPIC = "floor"
 _POLL_EVERY = 256
@@ -28,16 +29,18 @@ def run(task: Task) -> Figures:
 
 
 async def _run(task: Task) -> Figures:
+    defaults = KafkaSettings()
     producer = Producer(
         {
             "bootstrap.servers": task.kafka,
             "enable.idempotence": True,
-            "linger.ms": 10,
-            "compression.type": "lz4",
-            "queue.buffering.max.messages": 210_000,
+            "linger.ms": round(defaults.linger * 1e3),
+            "compression.type": defaults.compression,
+            "queue.buffering.max.messages": defaults.queue_messages,
         }
     )
     latencies = Latencies(Moments.open(Path(task.moments)), task.warm) if task.moments else None
+    meter = Meter(task)
     received = 0
 
     class Listener(picows.WSListener):  # type: ignore[misc]
@@ -53,6 +56,8 @@ async def _run(task: Task) -> Figures:
                     break
                 except BufferError:
                     producer.poll(0.01)
+            if received == task.warm:  # it may be done before anybody else looks
+                meter.look(received)
             if not received % _POLL_EVERY:
                 producer.poll(0)
             if latencies is not None:
@@ -61,7 +66,6 @@ async def _run(task: Task) -> Figures:
     tls = ssl.create_default_context(cafile=task.ca_file) if task.websocket.startswith("wss") else None
     transport, _ = await picows.ws_connect(Listener, url(task), ssl_context=tls)
     transport.send(picows.WSMsgType.TEXT, subscribe_request(task).encode())
-    meter = Meter(task)
     while not meter.look(received):
         await asyncio.sleep(POLL_S)
     producer.flush()

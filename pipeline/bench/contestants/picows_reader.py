@@ -12,7 +12,6 @@ import ssl
 from typing import Any
 from unittest.mock import patch
 
-import outcome
 import picows
 import trio
 import uvloop
@@ -40,7 +39,7 @@ def run(task: Task) -> Figures:
 
 async def _host(task: Task, config: Config) -> Figures:
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[outcome.Outcome[Figures]] = loop.create_future()
+    ended: asyncio.Future[Any] = loop.create_future()
     trio.lowlevel.start_guest_run(
         measured,
         task,
@@ -51,7 +50,8 @@ async def _host(task: Task, config: Config) -> Figures:
         done_callback=ended.set_result,
         host_uses_signal_set_wakeup_fd=True,
     )
-    return (await ended).unwrap()
+    figures: Figures = (await ended).unwrap()
+    return figures
 
 
 async def open_websocket(

@@ -27,9 +27,9 @@ async def _run(task: Task) -> Figures:
     async with trio.open_nursery() as nursery:
         transport = await connect(nursery, url(task), limits=Limits(), tls=tls)
         await transport.send(subscribe_request(task))
-        receiver = _Receiver(transport, task)
-        nursery.start_soon(receiver.run)
         meter = Meter(task)
+        receiver = _Receiver(transport, task, meter)
+        nursery.start_soon(receiver.run)
         while not meter.look(receiver.received):
             await trio.sleep(POLL_S)
         figures = meter.finish(receiver.received, 0, receiver.quantiles())
@@ -39,8 +39,9 @@ async def _run(task: Task) -> Figures:
 
 
 class _Receiver:
-    def __init__(self, transport: Transport, task: Task) -> None:
+    def __init__(self, transport: Transport, task: Task, meter: Meter) -> None:
         self._transport = transport
+        self._warm, self._meter = task.warm, meter
         self._latencies = Latencies(Moments.open(Path(task.moments)), task.warm) if task.moments else None
         self.received = 0
 
@@ -49,7 +50,9 @@ class _Receiver:
             messages = await self._transport.receive()
             if not self.received:  # answers come before the stream, never in it
                 messages = [message for message in messages if is_data(message)]
-            self.received += len(messages)
+            before, self.received = self.received, self.received + len(messages)
+            if before < self._warm <= self.received:  # it may be done before anybody else looks
+                self._meter.look(self.received)
             if self._latencies is not None:
                 self._latencies.produced(len(messages))
 
