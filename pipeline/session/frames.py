@@ -34,7 +34,7 @@ _FIRST_CONTROL_OPCODE = 0x8
 _CLOSE = 0x8
 _TWO_BYTES = 126  # markers in the 7-bit length: a 16-bit or a 64-bit length follows
 _EIGHT_BYTES = 127
-_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013})
 _LENGTH_BYTES = {_TWO_BYTES: 2, _EIGHT_BYTES: 8}
 _LONGEST_CONTROL = 125
 _NEVER = sys.maxsize
@@ -82,7 +82,7 @@ class Frame:
             raise ProtocolViolation("a close frame with half a code")
         code = int.from_bytes(payload[:2], "big")
         if not (code in _CLOSE_CODES or 3000 <= code <= 4999):
-            raise ProtocolViolation(f"a close frame with the code {code}, which no peer may send")
+            raise ProtocolViolation(f"a close frame with the reserved code {code}")
         try:
             return code, payload[2:].decode()
         except UnicodeDecodeError as error:

@@ -217,6 +217,7 @@ class WebSocketTransport:
         self._ended = self._ended or ConnectionLost(f"{self._peer}: closed on this side")
         try:
             with trio.move_on_after(self._limits.close, shield=True) as self._closing_scope:
+                await self._inlet.digested()  # after its good-bye the library can no longer answer pings
                 if self._inlet.usable:
                     await self._say_good_bye()
                 await self._raw.aclose()
@@ -335,7 +336,7 @@ class _Inlet(trio.abc.Stream):
     """What the library takes for the socket.
 
     It reads the socket through this until the upgrade is answered, then gets the frames that it is fed, and when we
-    close finds control frames in the socket itself. Sending always goes to the socket.
+    close looks for a close frame in the socket itself. Sending always goes to the socket.
     """
 
     def __init__(self, raw: trio.abc.Stream, limits: Limits, peer: str, *, compression: bool) -> None:
@@ -378,7 +379,7 @@ class _Inlet(trio.abc.Stream):
             await self._changed.park()
 
     def open_through(self, splitter: FrameSplitter) -> None:
-        """Have the library read what it was fed, then the control frames that `splitter` finds in the socket."""
+        """Have the library read what it was fed, then the close frame that `splitter` finds in the socket."""
         self._through = splitter
         self._changed.unpark_all()
 
@@ -390,7 +391,7 @@ class _Inlet(trio.abc.Stream):
             if self._closed or self.broken is not None:
                 return b""
             if self._through is not None:
-                return await self._control_frames(self._through)
+                return await self._next_close_frame(self._through)
             self._idle = True
             self._changed.unpark_all()
             await self._changed.park()
@@ -399,24 +400,22 @@ class _Inlet(trio.abc.Stream):
         self._changed.unpark_all()
         return data
 
-    async def _control_frames(self, splitter: FrameSplitter) -> bytes:
-        """The next ones; `b""` at the end of the stream or of what can be read."""
-        while True:
-            found = b""
-            try:
+    async def _next_close_frame(self, splitter: FrameSplitter) -> bytes:
+        """All else is too late to matter; `b""` at the end of the stream."""
+        try:
+            while True:
                 texts, frame = splitter.take(self._limits.batch)
-                while texts or frame is not None:
-                    if frame is not None and frame.is_control:
-                        found += frame.raw
-                    texts, frame = splitter.take(self._limits.batch)
-            except MessageRefused:
-                return found
-            if found:
-                return found
-            data = await self._raw.receive_some(_READ_BYTES)
-            if not data:
-                return b""
-            splitter.feed(bytes(data))
+                if frame is not None and frame.is_close:
+                    return frame.raw
+                if not texts and frame is None:
+                    data = await self._raw.receive_some(_READ_BYTES)
+                    if not data:
+                        return b""
+                    splitter.feed(bytes(data))
+        except MessageRefused:
+            while await self._raw.receive_some(_READ_BYTES):
+                pass  # where the next frame begins is not known any more
+            return b""
 
     async def _read_answer(self) -> bytes:
         """A rejection as it comes; anything else once its head is complete, without what concerns compression."""

@@ -20,6 +20,9 @@ import trio.testing
 import trustme
 from trio_websocket import ConnectionClosed as ServerSawClose
 from trio_websocket import WebSocketConnection, WebSocketRequest, serve_websocket
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
+from wsproto.extensions import PerMessageDeflate
 
 from pipeline.model.errors import ConnectionLost, DeadlineMissed, ProtocolViolation
 from pipeline.session.errors import ConnectionClosed, HandshakeRejected
@@ -102,11 +105,11 @@ async def until_hang_up(stream: trio.SocketStream) -> bytes:
 
 @asynccontextmanager
 async def connected(
-    port: int, limits: Limits = QUICK, tls: ssl.SSLContext | None = None
+    port: int, limits: Limits = QUICK, tls: ssl.SSLContext | None = None, *, compression: bool = False
 ) -> AsyncIterator[WebSocketTransport]:
     url = f"ws://127.0.0.1:{port}/stream?a=b" if tls is None else f"wss://localhost:{port}/stream?a=b"
     async with trio.open_nursery() as wire:
-        transport = await connect(wire, url, limits=limits, tls=tls)
+        transport = await connect(wire, url, limits=limits, tls=tls, compression=compression)
         try:
             yield transport
         finally:
@@ -400,19 +403,172 @@ async def test_violations_end_the_connection_after_what_was_good(wire: bytes, wh
             await transport.receive()
 
 
-async def test_the_peer_is_told_that_its_message_is_too_big() -> None:
+@pytest.mark.parametrize(
+    ("wire", "code"),
+    [
+        (b"\x81\x7f" + struct.pack("!Q", 100_001), 1009),
+        (frame(TEXT, b"zipped", rsv=0x40), 1002),
+        (frame(CLOSE, struct.pack("!H", 1005)), 1002),
+        (frame(TEXT, b"\xff", fin=False), 1007),
+    ],
+)
+async def test_the_peer_is_told_what_it_did_wrong(wire: bytes, code: int) -> None:
     answers = b""
 
     async def script(stream: trio.SocketStream) -> None:
         nonlocal answers
-        await upgrade(stream, b"\x81\x7f" + struct.pack("!Q", 100_001))
-        answers = await until_hang_up(stream)
+        await upgrade(stream, wire)
+        answers = await stream.receive_some()
+        await stream.send_all(frame(TEXT, b"x" * 125) * 10)  # unread, it must not take our last words back
+
+    patient = Limits(close=30, max_message_bytes=100_000)
+    async with scripted_server(script) as port, connected(port, patient) as transport:
+        with pytest.raises(ProtocolViolation):
+            await transport.receive()
+        begin = trio.current_time()
+        await transport.aclose()
+        assert trio.current_time() - begin < 15  # without the bound of 30 s
+    mask, masked_code = answers[2:6], answers[6:8]
+    assert int.from_bytes(bytes(a ^ b for a, b in zip(mask, masked_code, strict=False)), "big") == code
+
+
+async def test_a_silent_violator_cannot_keep_us_from_closing() -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        await upgrade(stream, frame(TEXT, b"masked", mask=b"abcd"))
+        await trio.sleep_forever()
+
+    async with scripted_server(script, ends=False) as port, connected(port) as transport:
+        with pytest.raises(ProtocolViolation):
+            await transport.receive()
+        begin = trio.current_time()
+        await transport.aclose()
+        assert 0.2 < trio.current_time() - begin < 20
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        frame(PING, b"", fin=False),
+        frame(PING, b"", rsv=0x20),
+        frame(0xB, b"reserved"),
+        frame(TEXT, b"begun", rsv=0x10, fin=False),
+        frame(TEXT, b"\xff", fin=False),
+    ],
+)
+async def test_a_violation_is_noticed_at_once_and_nothing_is_taken_after_it(wire: bytes) -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        await upgrade(stream, wire + frame(TEXT, b"after"))
+        await until_hang_up(stream)
 
     async with scripted_server(script) as port, connected(port) as transport:
         with pytest.raises(ProtocolViolation):
             await transport.receive()
-    mask, masked_code = answers[2:6], answers[6:8]
-    assert int.from_bytes(bytes(a ^ b for a, b in zip(mask, masked_code, strict=False)), "big") == 1009
+
+
+async def serve_compressed(
+    stream: trio.SocketStream, texts: list[str], extension: PerMessageDeflate, chunk: int
+) -> None:
+    """A wsproto server that sends `texts`, its answer to the upgrade included, in pieces of `chunk` bytes."""
+    server = WSConnection(ConnectionType.SERVER)
+    server.receive_data(await stream.receive_some())
+    (request,) = server.events()
+    assert isinstance(request, Request)
+    wire = server.send(AcceptConnection(extensions=[extension]))
+    assert extension.enabled()
+    for index, text in enumerate(texts):
+        middle = len(text) // 2
+        wire += server.send(Ping(b"%d" % index))
+        if index % 3 == 2:
+            wire += server.send(TextMessage(text[:middle], message_finished=False)) + server.send(
+                TextMessage(text[middle:])
+            )
+        else:
+            wire += server.send(TextMessage(text))
+    for at in range(0, len(wire), chunk):
+        await stream.send_all(wire[at : at + chunk])
+    received = await stream.receive_some()
+    await stream.send_all(server.send(TextMessage("too late")))
+    while True:
+        server.receive_data(received)
+        for event in server.events():
+            if isinstance(event, CloseConnection):
+                await stream.send_all(server.send(event.response()))
+                return
+        received = await stream.receive_some()
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 16])
+@pytest.mark.parametrize(
+    "extension",
+    [
+        {},
+        {"server_no_context_takeover": True, "client_no_context_takeover": True},
+        {"server_max_window_bits": 9, "client_max_window_bits": 9},
+    ],
+    ids=str,
+)
+async def test_compressed_messages(extension: dict[str, int], chunk: int) -> None:
+    texts = ["", "tick", "tick" * 100, "ä" * 70, "tick" * 20_000, "tock" * 20]
+    ended = trio.Event()
+
+    async def script(stream: trio.SocketStream) -> None:
+        await serve_compressed(stream, texts, PerMessageDeflate(**extension), chunk)  # type: ignore[arg-type]
+        ended.set()
+        await until_hang_up(stream)
+
+    limits = Limits(close=30, max_message_bytes=100_000)
+    async with scripted_server(script) as port, connected(port, limits, compression=True) as transport:
+        assert await receive_count(transport, len(texts)) == [text.encode() for text in texts]
+        begin = trio.current_time()
+        await transport.aclose()
+        assert trio.current_time() - begin < 15  # a compressed message on its way does not end the good-bye
+        with trio.fail_after(30):
+            await ended.wait()
+
+
+async def test_a_server_that_does_not_compress() -> None:
+    request = b""
+
+    async def script(stream: trio.SocketStream) -> None:
+        nonlocal request
+        request = await upgrade(stream, frame(TEXT, b"plain") + frame(TEXT, b"\x00", rsv=0x40))
+        await until_hang_up(stream)
+
+    async with scripted_server(script) as port, connected(port, compression=True) as transport:
+        assert b"\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n" in request
+        assert await transport.receive() == [b"plain"]
+        with pytest.raises(ProtocolViolation, match="Reserved bit"):
+            await transport.receive()
+
+
+async def test_a_compressed_message_that_cannot_be_read() -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        await upgrade(stream, frame(TEXT, b"\xff", rsv=0x40), b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
+        await until_hang_up(stream)
+
+    async with scripted_server(script) as port, connected(port, compression=True) as transport:
+        for _ in range(2):
+            with pytest.raises(ProtocolViolation, match=f"127.0.0.1:{port}: a message cannot be inflated"):
+                await transport.receive()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        b"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=99\r\n",
+        b"Sec-WebSocket-Extensions: permessage-deflate;\r\n server_max_window_bits=99\r\n",
+        b"sec-websocket-extensions:permessage-deflate\r\nX: y\r\nSEC-WEBSOCKET-EXTENSIONS: permessage-deflate\r\n",
+    ],
+)
+async def test_compression_that_was_not_offered_so(extra: bytes) -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        await upgrade(stream, extra=extra)
+        await until_hang_up(stream)
+
+    async with scripted_server(script) as port:
+        with pytest.RaisesGroup(pytest.RaisesExc(ProtocolViolation, match=f"127.0.0.1:{port}: .*permessage-deflate")):
+            async with connected(port, compression=True):
+                pass
 
 
 @pytest.mark.parametrize("chunk", [1, 1 << 16])
