@@ -13,13 +13,22 @@ BENCH := .venv-bench/$(VERSION)
 LOCK := .venv-lock
 UV_VERSION := 0.13.9
 
-.PHONY: demo test test-quick bench check lint typecheck format lock python clean help
+BUILDER ?= podman
+RELEASE = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= localhost/exchange-pipeline:$(RELEASE)
+IMAGE_ARGS ?=
+SOURCE ?= unknown
+
+.PHONY: demo test test-quick bench manifests image test-image check lint typecheck format lock python clean help
 
 help:
 	@echo 'make demo        start the pipeline on simulated venues; needs no keys and no Kafka'
 	@echo 'make test        lint, type check and all tests, with a real Kafka broker and schema registry'
 	@echo 'make test-quick  all tests but those with real services'
 	@echo 'make bench       what a message costs, beside other connectors (BENCH_ARGS=--help; best with PYTHON=python3.13)'
+	@echo 'make manifests   judge k8s/, alerts, dashboard and Containerfile'
+	@echo 'make image       build the image (BUILDER=docker for another builder than podman)'
+	@echo 'make test-image  build the image on a base of its own and run it as Kubernetes would; root, Debian, minutes'
 	@echo 'make check       lint and type check'
 	@echo 'make format      format the code, mend what the linter can mend'
 	@echo 'make lock        write the lock files again (LOCK_ARGS=--upgrade for newer versions)'
@@ -36,6 +45,16 @@ test-quick: $(DEV)/installed-$(VERSION)
 
 bench: $(BENCH)/installed-$(VERSION)
 	$(BENCH)/bin/python -m pipeline bench $(BENCH_ARGS)
+
+manifests: $(DEV)/installed-$(VERSION)
+	$(DEV)/bin/python -m pytest tests/k8s $(PYTEST_ARGS)
+
+test-image: $(DEV)/installed-$(VERSION)
+	$(DEV)/bin/python -m pytest tests/k8s -m image $(PYTEST_ARGS)
+
+image:
+	$(BUILDER) build -f Containerfile -t $(IMAGE) --build-arg VERSION=$(RELEASE) \
+		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg SOURCE=$(SOURCE) $(IMAGE_ARGS) .
 
 check: lint typecheck
 
@@ -58,6 +77,8 @@ lock: $(LOCK)/installed-$(VERSION)
 		--generate-hashes --no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements-dev.lock
 	$(LOCK)/bin/uv pip compile pyproject.toml --group dev --group bench --constraint requirements-dev.lock --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements-bench.lock
+	$(LOCK)/bin/uv pip compile tests/services/tools.in --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet $(LOCK_ARGS) --output-file tests/services/tools.lock
 
 clean:
 	rm -rf $(RUN) .venv-dev .venv-bench $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
