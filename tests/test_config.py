@@ -60,6 +60,7 @@ LONG_SILENCE = "okx closes after 30 s of silence; 30 s is too late"
 BARE_STAR = "expected alphabetic or numeric character, but found ']'; a value that begins with * needs quotes"
 PROPERTY = "expected text or a number or true or false or {env: NAME} or {file: PATH}, got a list"
 TOP = "venues, kafka, log, http, shutdown_within, workers, worker_silence, shard"
+HTTP = "enabled, host, port, token, protect_metrics, listeners, send_within, loop_late"
 INTERVALS = "1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 12h, 1d, 1w, 1M"
 NOT_SHOWN = "a value that is not shown"
 NOT_HERE = "expected {env: NAME} or {file: PATH}: secrets are not written into this file"
@@ -108,7 +109,7 @@ FAULTS = {
     "an unknown key": (bybit("chanels: []"), 'venues.bybit.chanels: unknown key; did you mean "channels"?'),
     "an unknown key like no other": (
         f"{MINIMAL}\nhttp: {{tls: true}}",
-        "http.tls: unknown key; known: enabled, host, port",
+        f"http.tls: unknown key; known: {HTTP}",
     ),
     "a number as a key": (
         f"{MINIMAL}\n7: 8",
