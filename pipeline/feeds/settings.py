@@ -41,6 +41,7 @@ class ArchiveFileSettings:
     rotate_bytes: int = 256 * 1024**2
     """Compressed size beyond which the next file is begun."""
     rotate_every: float = 3600.0
+    """Seconds after which the next file is begun, whatever the size."""
     keep: float | None = None
     """Seconds after its last change that a file is deleted; None: never."""
     max_bytes: int | None = None
@@ -65,15 +66,19 @@ class ChannelSettings:
     """One entry of `channels`."""
 
     market: str
+    """The venue's market segment: spot, linear, swap, …"""
     channel: tuple[str, ...]
     """One name or a list of them."""
     instruments: tuple[str, ...] = ("*",)
     """The venue's symbols, or shell patterns of them."""
     depth: int | str | None = None
+    """Books: levels per side, or the venue's name of a depth; None: the venue's default."""
     interval: tuple[str, ...] = ()
     """Candles: one interval or a list of them."""
     price_type: str = "trade"
+    """Candles: of trade, mark or index prices."""
     variant: str | None = None
+    """Another of the venue's topics for the same channel, by its name; None: the usual one."""
     max_silence: float | None = None
     """Seconds without data until a subscription counts as stale; None: the venue's default of the channel."""
     book: BookSettings = attrs.field(factory=BookSettings)
@@ -124,6 +129,7 @@ class AccountSettings:
     """One account of a venue; its name is part of its events and their keys."""
 
     api_key: Secret
+    """The key's public half, as the venue shows it."""
     api_secret: Secret
     """The secret, or where the venue takes them an RSA private key (PEM)."""
     passphrase: Secret | None = None
@@ -141,6 +147,7 @@ class UrlSettings:
     websocket: str | None = None
     """Base such as wss://host:port; the venue's path is appended."""
     rest: str | None = None
+    """Base such as https://host:port."""
     private_websocket: str | None = None
     """For connections with a login; None: as `websocket`."""
     private_rest: str | None = None
@@ -154,7 +161,9 @@ class HeartbeatSettings:
     """Overrides of the venue's own habits; None: the venue's default."""
 
     ping_every: float | None = None
+    """Seconds between pings."""
     pong_within: float | None = None
+    """Seconds until an unanswered ping ends the connection."""
     max_active_time: float | None = None
     """Bybit private and trade connections: idle time after which the venue closes, 30 to 600."""
 
@@ -176,7 +185,9 @@ class TimeoutSettings:
     handover: float = 20.0
     """From an announced end of a connection until its replacement takes over, ready or not."""
     send: float = 10.0
+    """Writing one message to the socket."""
     close: float = 5.0
+    """The closing handshake; then the socket is closed without."""
     rest: float = 15.0
     """Each REST request."""
 
@@ -186,11 +197,15 @@ class ReconnectSettings:
     """Back-off of a connection: exponential with full jitter, reset only after real data has flowed."""
 
     first: float = 0.5
+    """Upper end of the first delay, in seconds; the delay is drawn below it."""
     max: float = 60.0
+    """Seconds that no delay exceeds."""
     factor: float = 2.0
+    """By how much the upper end grows with each failure."""
     max_bugs: int = 5
     """This many unexpected errors within `bug_window` end the process."""
     bug_window: float = 600.0
+    """Seconds in which `max_bugs` counts."""
 
 
 @attrs.frozen
@@ -223,6 +238,7 @@ class VenueSettings:
     publish_instruments: bool = True
     """Publish the catalogue's entries as `instrument` events when they are new or changed."""
     max_message_bytes: int = 16 * 1024**2
+    """A longer message ends its connection."""
     max_topics_per_connection: int | None = None
     """A bound below the venue's own, to spread load over connections."""
     silent_reconnects: bool = True

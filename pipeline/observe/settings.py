@@ -14,6 +14,7 @@ class LogSettings:
     """Logs go to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe lines that are written."""
     format: Literal["auto", "console", "json"] = "auto"
     """auto: console on a terminal, else JSON lines."""
     repeats: int = 5
@@ -25,7 +26,9 @@ class HttpSettings:
     """Metrics, probes and the status page over HTTP."""
 
     enabled: bool = True
+    """Whether there is a server at all."""
     host: str = "127.0.0.1"
+    """The address to listen on: by default, this machine alone."""
     port: int = 9464
     """0 picks a free port, printed at start."""
     token: Secret | None = None

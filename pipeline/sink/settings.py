@@ -24,6 +24,7 @@ class RegistrySettings:
     """A Confluent-compatible schema registry."""
 
     url: str
+    """Its base, such as http://localhost:8081."""
     register: bool = True
     """Register the schemas at start; otherwise they must be there already."""
     subjects: Literal["topic", "record", "topic_record"] = "topic"
@@ -31,14 +32,19 @@ class RegistrySettings:
     compatibility: Compatibility | None = None
     """The level that new subjects get; None leaves them to the registry. Subjects that exist keep theirs."""
     username: str | None = None
+    """For basic authentication, with `password`."""
     password: Secret | None = None
+    """Belongs to `username`."""
     bearer_token: Secret | None = None
+    """Instead of user and password."""
     ca_file: str | None = None
+    """A PEM file of certificate authorities to trust instead of the system's."""
     certificate_file: str | None = None
     """The client certificate (PEM), where the registry asks for one."""
     key_file: str | None = None
     """Its key, where it is not in the same file."""
     key_password: Secret | None = None
+    """What the key is encrypted with."""
     timeout: float = 10.0
     """Seconds per request."""
 
@@ -48,7 +54,9 @@ class TopicSettings:
     """One topic, or the defaults of all. None: the default of the event kind, or of the broker."""
 
     partitions: int | None = None
+    """Of a topic that is created; of one that exists, a different number is worth a warning."""
     replication_factor: int | None = None
+    """Of a topic that is created."""
     retention: float | None = None
     """Seconds that records are kept."""
     config: Mapping[str, str] = attrs.field(factory=dict)
@@ -60,10 +68,13 @@ class SpoolSettings:
     """The on-disk log: it takes over when the producer's queue is full; with a journal every record passes it."""
 
     directory: str = "spool"
+    """On a disk that survives a restart; what is in it is delivered by the next start."""
     max_bytes: int = 10 * 1024**3
+    """Bound of what waits on disk."""
     when_full: Literal["refuse_new", "drop_oldest", "stop_reading"] = "refuse_new"
     """Keep the oldest records, keep the newest, or ask the feeds to stop reading. What is lost is announced."""
     segment_bytes: int = 64 * 1024**2
+    """Size of its files, which are given up and deleted whole."""
     flush_interval: float = 0.05
     """Seconds between writes of what has gathered in memory; with a journal, between waits for the disk."""
     max_memory_bytes: int = 64 * 1024**2
@@ -77,7 +88,9 @@ class KafkaSettings:
     """Where events go and how."""
 
     bootstrap_servers: tuple[str, ...] = ("localhost:9092",)
+    """Brokers to ask for the others, as host:port."""
     client_id: str = "exchange-pipeline"
+    """By this name brokers know us, in logs, quotas and metrics."""
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     """`exactly_once` sends in transactions out of a journal."""
     journal: bool = False
@@ -102,6 +115,7 @@ class KafkaSettings:
     schema_registry: RegistrySettings | None = None
     """Without one, records carry Avro single-object encoding."""
     compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = "lz4"
+    """How the producer compresses batches."""
     linger: float = 0.02
     """Seconds that librdkafka gathers records for a batch."""
     queue_messages: int = 200_000
