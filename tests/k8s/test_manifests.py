@@ -564,3 +564,32 @@ def test_the_monitor_stands_beside_its_pods_and_takes_them_alone(rendered: Rende
     assert monitor["spec"]["selector"]["matchLabels"] == connector["spec"]["selector"]["matchLabels"]
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["path"] == "/metrics"
+
+
+# What the operators' definitions know of the fields that are used here: a misspelt one would be dropped without a word.
+MONITOR_FIELDS = {"jobLabel", "selector", "podMetricsEndpoints"}
+ENDPOINT_FIELDS = {"port", "path", "interval", "scrapeTimeout"}
+SECRET_FIELDS = {"refreshInterval", "secretStoreRef", "target", "data"}
+RULE_FIELDS = {"alert", "expr", "for", "labels", "annotations"}
+
+
+def test_fields_of_custom_objects_are_known(rendered: Rendered) -> None:
+    for manifests in rendered.values():
+        for monitor in manifests.of("PodMonitor"):
+            assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+            assert set(monitor["spec"]) == MONITOR_FIELDS
+            assert all(set(endpoint) == ENDPOINT_FIELDS for endpoint in monitor["spec"]["podMetricsEndpoints"])
+        for secret in manifests.of("ExternalSecret"):
+            assert secret["apiVersion"] == "external-secrets.io/v1"
+            assert set(secret["spec"]) == SECRET_FIELDS
+            assert set(secret["spec"]["secretStoreRef"]) == {"kind", "name"}
+            assert secret["spec"]["target"] == {"name": secret["metadata"]["name"]}
+            for data in secret["spec"]["data"]:
+                assert set(data) == {"secretKey", "remoteRef"}
+                assert set(data["remoteRef"]) == {"key", "property"}
+        for rules in manifests.of("PrometheusRule"):
+            assert rules["apiVersion"] == "monitoring.coreos.com/v1"
+            assert set(rules["spec"]) == {"groups"}
+            for group in rules["spec"]["groups"]:
+                assert set(group) == {"name", "rules"}
+                assert all(set(rule) <= RULE_FIELDS for rule in group["rules"])
