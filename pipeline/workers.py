@@ -27,11 +27,12 @@ from pipeline.model.errors import PipelineError
 from pipeline.observe.aggregate import LABEL, merge_metrics, merge_statuses
 from pipeline.observe.http import Pages, serve_http
 from pipeline.observe.loop import LoopWatch
-from pipeline.observe.metrics import ProcessCollector, render
+from pipeline.observe.metrics import Numbers, ProcessCollector, render
 from pipeline.observe.settings import HttpSettings
 from pipeline.session.clock import Clock, system_clock
 from pipeline.session.failures import leaves
 from pipeline.signals import ending_signals
+from pipeline.sink.stats import LATENCY_BOUNDS_S
 from pipeline.worker import start_worker
 
 log = structlog.get_logger(__name__)
@@ -141,7 +142,7 @@ class Supervisor:
 
     def __attrs_post_init__(self) -> None:
         self.workers = [Worker(number, self.config.share(number)) for number in range(self.config.workers)]
-        self._own_process = render([ProcessCollector(self._loop)])
+        self._own_process = render([ProcessCollector(self._loop), Numbers(self._own_numbers)])
         self._own_metrics = render([_WorkerCollector(self.workers, self._answers)])
 
     async def run(self) -> int:
@@ -198,23 +199,28 @@ class Supervisor:
     def status(self) -> dict[str, Any]:
         """All workers as if they were one process, and below `workers` each by itself; times are microseconds UTC."""
         answers = [worker.answer.status for worker in self.workers if worker.answer is not None]
-        described = {
+        spool = self.config.kafka.spool
+        return {
             "version": __version__,
             "started": self._started,
             "now": self.clock(),
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
             **merge_statuses(answers),
+            "spool": {"max_bytes": spool.max_bytes * len(self.workers), "when_full": spool.when_full},
+            "latency_bounds_s": LATENCY_BOUNDS_S,
             "recent": [note for answer in answers for note in answer.get("recent", ())],
             "workers": [self._describe(worker) for worker in self.workers],
         }
-        alike = answers[0] if answers else {}
-        return {**{name: alike[name] for name in ("spool", "latency_bounds_s") if name in alike}, **described}
 
     def metrics(self) -> bytes:
         """Everybody's metrics with the label of the worker."""
         answers = [(str(worker.number), worker.answer.metrics) for worker in self.workers if worker.answer is not None]
         return merge_metrics([(None, self._own_metrics()), *answers, (OWN_LABEL, self._own_process())])
+
+    def _own_numbers(self) -> Iterator[tuple[str, str, str, float]]:
+        # The workers tell the same of themselves, and one that is dead tells nothing.
+        yield "pipeline_ready", "1 while the service is ready.", "gauge", float(not self.not_ready())
 
     def _describe(self, worker: Worker) -> dict[str, Any]:
         return {

@@ -97,7 +97,7 @@ class World:
         if path == "/metrics":
             return b"# TYPE pipeline_x gauge\npipeline_x 1.0\n"
         if path == "/status":
-            return json.dumps({"venues": {}, "sink": {"published": 5}, "spool": {"max_bytes": 7}}).encode()
+            return json.dumps({"venues": {}, "sink": {"published": 5}}).encode()
         return json.dumps({"ok": not child.not_ready, "reasons": child.not_ready}).encode()
 
     def of(self, number: int) -> list[MadeUp]:
@@ -149,7 +149,7 @@ async def test_all_are_started_and_speak_with_one_voice(autojump_clock: MockCloc
         assert run.supervisor.not_ready() == ["worker 1: okx is starting", "worker 1: toy.0 is retrying"]
         status = run.supervisor.status()
         assert status["sink"] == {"published": 15}
-        assert status["spool"] == {"max_bytes": 7}
+        assert status["spool"]["max_bytes"] == 3 * CONFIG.kafka.spool.max_bytes
         assert not status["ready"]
         assert [(each["pid"], each["share"], each["state"]) for each in status["workers"]] == [
             (run.world.of(number)[0].pid, {"index": number, "count": 3}, "running") for number in range(3)
@@ -159,6 +159,7 @@ async def test_all_are_started_and_speak_with_one_voice(autojump_clock: MockCloc
             f'pipeline_x{{worker="{number}"}} 1.0' for number in range(3)
         ]
         assert 'pipeline_worker_up{worker="2"} 1.0' in lines
+        assert 'pipeline_ready{worker="supervisor"} 0.0' in lines
         assert any(line.startswith('process_cpu_seconds_total{worker="supervisor"}') for line in lines)
 
 
