@@ -20,6 +20,8 @@ _NAMED = 3
 # What the sink's own log calls the reasons for Kafka's absence.
 _KAFKA_NOTES = ("kafka_refused", "kafka_down", "kafka_absent", "producer_broken", "producer_replaced", "shard_waits")
 
+_CONNECT_FAILED = ": Connect to "
+
 
 @attrs.frozen
 class Problem:
@@ -78,7 +80,7 @@ def find_problems(status: Status, rises: Rises) -> Iterator[Problem]:
 def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
     sink = status["sink"]
     if sink is None:
-        text = _last_note(status, *_KAFKA_NOTES) or "the service waits for it before it connects to any venue"
+        text = _why_no_kafka(status) or "the service waits for it before it connects to any venue"
         look = "Is the broker up, and is kafka.bootstrap_servers right? `check --connect` tries it."
         yield Problem(
             ("kafka", "absent"), "bad", "Kafka has not been reached yet", text, look, "kafka", status["started"]
@@ -104,7 +106,7 @@ def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
         yield Problem(("sink", "fenced"), "bad", "Another instance has taken over this shard", text, look, "kafka")
     if not sink["broker_up"]:
         waiting = sink["in_flight"] + sink["spooled"]
-        reason = _last_note(status, *_KAFKA_NOTES)
+        reason = _why_no_kafka(status)
         text = f"{wording.count(waiting)} records wait, safe" + (f"; {reason}" if reason else "")
         look = "Look at the brokers and the way to them. Nothing is lost while the spool has room."
         yield Problem(("kafka", "down"), "bad", "Kafka is down", text, look, "kafka")
@@ -115,7 +117,7 @@ def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
         yield Problem(("spool", "filling"), "bad", "The spool is nearly full", share, look, "spool")
     for what, title in (("returned", "Kafka gives records back"), ("renewals", "The Kafka producer was replaced")):
         if sink["broker_up"] and (rise := rises.of(("sink", what))) is not None:
-            text = _last_note(status, *_KAFKA_NOTES) or f"{rise.count:.0f} times"
+            text = _why_no_kafka(status) or f"{rise.count:.0f} times"
             look = "They are sent again. Look at the brokers' logs if it goes on."
             yield Problem(("sink", what), "warn", title, text, look, "kafka", rise.since)
 
@@ -280,8 +282,12 @@ def _listed(texts: Iterator[str] | tuple[str, ...] | list[str]) -> str:
     return "; ".join(every[:_NAMED]) + (f"; and {len(every) - _NAMED} more" if len(every) > _NAMED else "")
 
 
-def _last_note(status: Status, *events: str) -> str:
-    return next((note["text"] for note in reversed(status.get("recent", ())) if note["event"] in events), "")
+def _why_no_kafka(status: Status) -> str:
+    """The newest reasons that the log has: the sink's, and that of librdkafka itself."""
+    notes = list(reversed(status.get("recent", ())))
+    ours = next((note["text"] for note in notes if note["event"] in _KAFKA_NOTES), "")
+    theirs = next((note["event"] for note in notes if _CONNECT_FAILED in note["event"]), "")
+    return "; ".join(filter(None, (theirs, ours)))
 
 
 def headline(status: Status, problems: list[Problem]) -> str:

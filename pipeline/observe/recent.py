@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -22,6 +23,12 @@ _GOOD_NEWS = frozenset({
 _FRAME = frozenset({
     "event", "level", "timestamp", "logger", "exc_info", "exception", "stack_info", "_record", "_from_structlog",
 })  # fmt: skip
+
+# What tells apart lines about one trouble that goes on: the supervisor's attempts, librdkafka's times and threads.
+_VARYING = re.compile(
+    r"; attempt \d+ in [\d.]+ s$| \(after \d+ms in state \w+\)|^FAIL \[[^]]*\] \[thrd:[^]]*\]: "
+    r"| \(\d+ lines before this one are not shown\)$"
+)
 
 
 @attrs.define
@@ -48,7 +55,7 @@ class Recent:
     def take(self, time: int, level: str, event: str, text: str = "") -> None:
         """Note one event."""
         text = text[:_MAX_TEXT]
-        for note in list(self._notes)[-8:]:  # two connections that fail by turns would fill it
+        for note in self._notes:
             if (note.level, note.event, note.text) == (level, event, text):
                 note.time, note.count = time, note.count + 1
                 self._notes.remove(note)
@@ -58,7 +65,7 @@ class Recent:
 
     def notes(self) -> list[dict[str, Any]]:
         """All of them as plain values, ready for JSON."""
-        return [attrs.asdict(note) for note in list(self._notes)]
+        return [attrs.asdict(note) for note in tuple(self._notes)]
 
     def clear(self) -> None:
         """Forget them."""
@@ -87,7 +94,8 @@ class RecentHandler(logging.Handler):
             fields = {**fields, "error": f"{type(error).__name__}: {error}"}
         shown = self._redact(None, "", {**fields})
         text = "; ".join(f"{name}: {value}" for name, value in shown.items() if name not in _FRAME)
-        self._recent.take(round(record.created * 1e6), record.levelname.lower(), str(shown["event"]), text)
+        event = _VARYING.sub("", str(shown["event"]))
+        self._recent.take(round(record.created * 1e6), record.levelname.lower(), event, text)
 
 
 def _error(exc_info: object) -> BaseException | None:

@@ -64,6 +64,21 @@ def test_errors_are_named_and_secrets_are_not() -> None:
     ]
 
 
+def test_attempts_of_one_trouble_are_one_note() -> None:
+    configure(LogSettings(), io.StringIO())
+    for attempt in range(2, 40):
+        for name in "abcdefghijkl":
+            text = "%s: %s; attempt %d in %.1f s"
+            logging.getLogger("pipeline.session.supervisor").warning(text, name, "HTTP 503", attempt, attempt / 7)
+        failed = "FAIL [me#producer-1] [thrd:h:1/1]: h:1/1: Connect failed: Connection refused"
+        extent = "(after %dms in state CONNECT) (%d lines before this one are not shown)"
+        logging.getLogger("librdkafka").error(f"{failed} {extent}", attempt, attempt)  # noqa: G004
+    assert len(RECENT.notes()) == 13
+    assert told()[0] == ("warning", "a: HTTP 503", "")
+    assert told()[-1] == ("error", "h:1/1: Connect failed: Connection refused", "")
+    assert RECENT.notes()[-1]["count"] == 38
+
+
 def test_the_same_again_is_one_note_and_the_memory_is_bounded() -> None:
     recent = Recent()
     for moment in range(4):
