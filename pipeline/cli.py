@@ -206,6 +206,18 @@ def _schemas(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def _reference(parser: argparse.ArgumentParser) -> Run:
+    from pipeline import reference_command
+
+    reference_command.add_arguments(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        kafka = _load(arguments.config).kafka if arguments.config is not None else None
+        return reference_command.run(arguments.subject, kafka)
+
+    return run
+
+
 def _simulate(parser: argparse.ArgumentParser) -> Run:
     from pipeline.sim import command
 
@@ -247,6 +259,7 @@ COMMANDS = {
     "normalize": Command("Turn recorded wire messages into events.", _normalize),
     "replay": Command("Turn an archive of wire messages back into events.", _replay),
     "schemas": Command("Check or register the schemas of events, or print one.", _schemas),
+    "reference": Command("Print what can be configured, what is published, or an AsyncAPI description.", _reference),
     "tail": Command("Print events as they arrive in Kafka.", _tail),
     "simulate": Command("Serve a simulated exchange on this machine.", _simulate),
     "bench": Command("Measure what a message costs, beside other ways into Kafka.", _bench),

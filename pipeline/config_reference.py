@@ -12,8 +12,8 @@ import math
 import re
 from collections import abc
 from collections.abc import Iterator, Mapping
-from types import NoneType, UnionType
 from itertools import pairwise
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import attrs
