@@ -99,7 +99,7 @@ class FrameSplitter:
         self._data = b""
         self._at = 0
         # Joined to `_data` only once they complete something: a big frame in tiny reads stays linear.
-        self._fed: list[bytes] = []
+        self._fed: bytes | bytearray = b""
         self._missing = 0
         self._fragments_bytes: int | None = None  # of the fragmented message that is under way, inflated
         self._inflating = False  # it is compressed
@@ -107,8 +107,13 @@ class FrameSplitter:
 
     def feed(self, data: bytes) -> None:
         """Append bytes from the socket."""
-        self._fed.append(data)
         self._missing -= len(data)
+        if not self._fed:
+            self._fed = data
+            return
+        if not isinstance(self._fed, bytearray):
+            self._fed = bytearray(self._fed)
+        self._fed += data
 
     def take(self, limit: int) -> tuple[list[bytes], Frame | None]:
         """Up to `limit` plain text messages, then the other frame that follows them at once, if one does.
@@ -167,9 +172,9 @@ class FrameSplitter:
 
     def _join(self) -> None:
         tail = self._data[self._at :]
-        self._data = b"".join((tail, *self._fed)) if tail or len(self._fed) != 1 else self._fed[0]
+        self._data = tail + self._fed if tail else bytes(self._fed)
         self._at = 0
-        self._fed.clear()
+        self._fed = b""
 
     def _measure(self, data: bytes, at: int, end: int) -> tuple[int, int]:
         """Where the payload starts and the frame stops; beyond `end` both are lower bounds."""

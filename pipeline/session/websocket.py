@@ -175,7 +175,7 @@ class WebSocketTransport:
     async def receive(self) -> list[bytes]:
         """All complete messages that one read of the socket brought, at least one, at most `limits.batch`.
 
-        Cancellation loses nothing, except while a fragmented or binary message is being put together.
+        Cancelled, it may lose messages that it had taken from the socket already: cancel it to close.
 
         Raises `ConnectionClosed` with the close code, `ConnectionLost`, `ProtocolViolation`; each time again.
         """
@@ -305,8 +305,7 @@ class WebSocketTransport:
                         receive_buffer_size=_READ_BYTES,
                     )
                     self._splitter = FrameSplitter(self._limits.max_message_bytes, self._inlet.inflater)
-                    if self._inlet.excess:
-                        self._splitter.feed(self._inlet.excess)
+                    self._splitter.feed(self._inlet.take_excess())
                     # Only `aclose` ends it from here on: a cancelled connection still answers to its good-bye.
                     self._library_scope.shield = True
                     task_status.started()
@@ -355,8 +354,6 @@ class _Inlet(trio.abc.Stream):
         self._torn = False
         self.inflater: Inflater | None = None
         """For the server's messages, if it compresses them."""
-        self.excess = b""
-        """Frames that came glued to the answer."""
         self.broken: ConnectionLost | None = None
         """Why sending failed, if it did."""
 
@@ -364,6 +361,12 @@ class _Inlet(trio.abc.Stream):
     def usable(self) -> bool:
         """Whether a close frame can still be sent and would be understood."""
         return not self._torn and self.broken is None and not self._closed
+
+    def take_excess(self) -> bytes:
+        """What came glued to the answer: the first frames."""
+        excess = bytes(self._answer)
+        self._answer.clear()
+        return excess
 
     async def feed(self, data: bytes) -> None:
         """Have the library read `data` next; waits while it is far behind."""
@@ -437,8 +440,9 @@ class _Inlet(trio.abc.Stream):
                 if not status:
                     break
                 self._upgraded = True
-                self.excess = bytes(self._answer[head_end.end() :])
-                return self._agree(bytes(self._answer[: head_end.end()]))
+                head = bytes(self._answer[: head_end.end()])
+                del self._answer[: head_end.end()]
+                return self._agree(head)
             if too_long:
                 raise ProtocolViolation(f"{self._peer}: endless answer to the upgrade")
         passed_on, self._passed_on = self._passed_on, len(self._answer)

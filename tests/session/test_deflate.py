@@ -161,17 +161,17 @@ def test_nothing_new_is_inflated_inside_a_message() -> None:
 
 @pytest.mark.parametrize("last", [True, False])
 def test_a_bomb_is_not_inflated_beyond_the_limit(last: bool) -> None:
-    (bomb,) = deflate(bytes(200_000_000))
-    splitter = FrameSplitter(1_000_000, Inflater())
+    (bomb,) = deflate(bytes(20_000_000))
+    splitter = FrameSplitter(LIMIT, Inflater())
     splitter.feed(frame(TEXT, b"good") + frame(TEXT, bomb, rsv=RSV1, fin=last))
     assert splitter.take(9) == ([b"good"], None)
     tracemalloc.start()
     for _ in range(2):
-        with pytest.raises(MessageRefused, match="inflates to more than the 1000000 bytes") as refused:
+        with pytest.raises(MessageRefused, match="inflates to more than the 100000 bytes") as refused:
             splitter.take(9)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 4_000_000
+    assert peak < 5 * LIMIT
     assert refused.value.close_code == 1009
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import attrs
 import pytest
@@ -203,7 +204,9 @@ def test_a_whole_message_that_is_too_long_is_not_taken_either(length: int) -> No
         splitter.take(9)
 
 
-def test_a_big_frame_in_single_bytes_is_not_copied_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_big_frame_in_single_bytes_is_neither_copied_for_each_nor_kept_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     joins = 0
     join = FrameSplitter._join
 
@@ -214,9 +217,13 @@ def test_a_big_frame_in_single_bytes_is_not_copied_for_each(monkeypatch: pytest.
 
     monkeypatch.setattr(FrameSplitter, "_join", count)
     splitter, wire = FrameSplitter(LIMIT), frame(TEXT, b"x" * 70_000)
+    tracemalloc.start()
     for index in range(len(wire) - 1):
         splitter.feed(wire[index : index + 1])
         assert splitter.take(9) == ([], None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * len(wire)
     splitter.feed(wire[-1:])
     assert splitter.take(9) == ([b"x" * 70_000], None)
     assert joins <= 4  # its first two bytes, its length, all of it
