@@ -73,6 +73,7 @@ async def test_two_workers_share_the_subscriptions_and_one_that_dies_is_replaced
             await leave_a_record(settings["kafka"])
             async with started(write(settings, tmp_path), port) as program:
                 await program.logged("supervisor_started")
+                await venue.wait_subscribed(count=WANTED)
                 await program.ready()
                 assert venue.subscriptions() == WANTED
                 before = await status(program)
@@ -86,11 +87,12 @@ async def test_two_workers_share_the_subscriptions_and_one_that_dies_is_replaced
                 os.kill(second["pid"], signal.SIGKILL)
                 died = await program.logged("worker_died")
                 assert (died["worker"], died["ended"]) == (1, "signal SIGKILL")
+                await program.logged("unclean_end")
+                await venue.wait_subscribed(count=WANTED)
                 while not (found := await _replaced(program, second["pid"])):  # noqa: ASYNC110 - it can only be asked
                     await trio.sleep(POLL_S)
                 assert found["workers"][0]["pid"] == first["pid"]
                 assert generations(found, 0) == generations(before, 0)
-                await venue.wait_subscribed(count=WANTED)
                 assert venue.subscriptions() == WANTED
                 gaps = await topics.until("feed_status", _announced)
                 [gap] = filter(_is_gap, gaps)
@@ -159,6 +161,7 @@ async def test_a_killed_supervisor_leaves_no_worker_behind(tmp_path: Path) -> No
             config = write({"kafka": kafka, **of_two(venue, port)}, tmp_path)
             async with started(config, port) as program:
                 await program.logged("supervisor_started")
+                await venue.wait_subscribed(count=WANTED)
                 await program.ready()
                 program.process.kill()
                 await program.over.wait()
