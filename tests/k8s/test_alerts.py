@@ -133,9 +133,11 @@ OTHER = f'job="{JOB}", namespace="exchange", pod="pipeline-1", instance="b"'
 PUBLIC = f'{POD}, venue="bybit", connection="bybit.linear.trade.0"'
 SECOND = f'{POD}, venue="bybit", connection="bybit.linear.book.0"'
 PRIVATE = f'{POD}, venue="okx", connection="okx.main.private.0"'
+BUSINESS = f'{POD}, venue="okx", connection="okx.main.business.0"'
 VENUE = f'{POD}, venue="bybit"'
 
 # By series: how it goes on when all is well, as promtool writes it, per minute.
+# Accounts are silent for as long as nothing happens in them.
 HEALTHY = {
     f"up{{{POD}}}": "1+0",
     f"up{{{OTHER}}}": "1+0",
@@ -148,11 +150,13 @@ HEALTHY = {
     f"pipeline_connection_live{{{PUBLIC}}}": "1+0",
     f"pipeline_connection_live{{{SECOND}}}": "1+0",
     f"pipeline_connection_live{{{PRIVATE}}}": "1+0",
+    f"pipeline_connection_live{{{BUSINESS}}}": "1+0",
     f"pipeline_subscriptions_refused{{{PUBLIC}}}": "0+0",
     f'pipeline_reconnects_total{{{PUBLIC}, cause="HeartbeatLost"}}': "0+0",
     f'pipeline_reconnects_total{{{PUBLIC}, cause="ConnectionClosed"}}': "0+0",
     f"pipeline_events_total{{{PUBLIC}}}": "0+600",
     f"pipeline_events_total{{{PRIVATE}}}": "0+0",
+    f"pipeline_events_total{{{BUSINESS}}}": "0+0",
     f"pipeline_stale_subscriptions_total{{{PUBLIC}}}": "0+0",
     f"pipeline_book_gaps_total{{{PUBLIC}}}": "0+0",
     f"pipeline_lagging{{{PUBLIC}}}": "0+0",
