@@ -16,7 +16,7 @@ from prometheus_client.core import Metric
 from pipeline.app import Service
 from pipeline.config import loads
 from tests.k8s.exported import SCRAPED, exported
-from tests.k8s.manifests import K8S, PRODUCTION, ROOT, Manifests, container, in_bytes
+from tests.k8s.manifests import K8S, PRODUCTION, ROOT, Manifests, container, in_bytes, pod_labels
 from tests.k8s.promql import Use, uses
 from tests.services import tools
 
@@ -119,7 +119,7 @@ def test_numbers_in_alerts_are_those_of_the_manifests(rendered: Mapping[str, Man
 def test_the_monitor_gives_the_job_its_name(rendered: Mapping[str, Manifests]) -> None:
     (monitor,) = rendered["operators/market-data"].of("PodMonitor")
     assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
-    assert monitor["metadata"]["labels"]["app.kubernetes.io/name"] == JOB
+    assert pod_labels(rendered["operators/market-data"].connector)["app.kubernetes.io/name"] == JOB
     asked = {name for rule in RULES.values() for name in re.findall(r'job="([^"]+)"', rule["expr"])}
     assert asked == {JOB}
 
