@@ -10,6 +10,8 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 RUN := .venv
 DEV := .venv-dev/$(VERSION)
 BENCH := .venv-bench/$(VERSION)
+DOCS := .venv-docs/$(VERSION)
+AUDIT := .venv-audit/$(VERSION)
 LOCK := .venv-lock
 UV_VERSION := 0.13.9
 
@@ -19,7 +21,7 @@ IMAGE ?= localhost/exchange-pipeline:$(RELEASE)
 IMAGE_ARGS ?=
 SOURCE ?= unknown
 
-.PHONY: demo test test-quick bench manifests image test-image check lint typecheck format lock python clean help
+.PHONY: demo test test-quick bench manifests image test-image docs sbom licences check lint typecheck format lock python clean help
 
 help:
 	@echo 'make demo        start the pipeline on simulated venues; needs no keys and no Kafka'
@@ -29,6 +31,9 @@ help:
 	@echo 'make manifests   judge k8s/, alerts, dashboard and Containerfile'
 	@echo 'make image       build the image (BUILDER=docker for another builder than podman)'
 	@echo 'make test-image  build the image on a base of its own and run it as Kubernetes would; root, Debian, minutes'
+	@echo 'make docs        build the documentation site into build/docs'
+	@echo 'make sbom        write the bill of materials, build/sbom.cdx.json (CycloneDX), from the lock'
+	@echo 'make licences    fail for a dependency whose licence pyproject.toml does not allow'
 	@echo 'make check       lint and type check'
 	@echo 'make format      format the code, mend what the linter can mend'
 	@echo 'make lock        write the lock files again (LOCK_ARGS=--upgrade for newer versions)'
@@ -56,6 +61,19 @@ image:
 	$(BUILDER) build -f Containerfile -t $(IMAGE) --build-arg VERSION=$(RELEASE) \
 		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg SOURCE=$(SOURCE) $(IMAGE_ARGS) .
 
+docs: $(DOCS)/installed-$(VERSION)
+	$(DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html -d build/doctrees docs build/docs
+	@echo 'build/docs/index.html'
+
+sbom: $(AUDIT)/installed-$(VERSION)
+	mkdir -p build
+	$(AUDIT)/bin/python -W ignore -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.cdx.json
+	@echo 'build/sbom.cdx.json'
+
+licences: $(AUDIT)/installed-$(VERSION) $(RUN)/installed-$(VERSION)
+	$(AUDIT)/bin/pip-licenses --python $(RUN)/bin/python
+
 check: lint typecheck
 
 lint: $(DEV)/installed-$(VERSION)
@@ -77,11 +95,14 @@ lock: $(LOCK)/installed-$(VERSION)
 		--generate-hashes --no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements-dev.lock
 	$(LOCK)/bin/uv pip compile pyproject.toml --group dev --group bench --constraint requirements-dev.lock --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements-bench.lock
+	for group in docs audit; do \
+		$(LOCK)/bin/uv pip compile --group $$group --universal --python-version 3.11 --generate-hashes \
+			--no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements-$$group.lock || exit 1; done
 	$(LOCK)/bin/uv pip compile tests/services/tools.in --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet $(LOCK_ARGS) --output-file tests/services/tools.lock
 
 clean:
-	rm -rf $(RUN) .venv-dev .venv-bench $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(RUN) .venv-dev .venv-bench .venv-docs .venv-audit $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp is the last thing written: an interrupted installation starts afresh.
 $(RUN)/installed-$(VERSION): requirements.lock | python
@@ -97,6 +118,16 @@ $(DEV)/installed-$(VERSION): requirements-dev.lock | python
 $(BENCH)/installed-$(VERSION): requirements-bench.lock | python
 	$(PYTHON) -m venv --clear $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	touch $@
+
+$(DOCS)/installed-$(VERSION): requirements-docs.lock | python
+	$(PYTHON) -m venv --clear $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	touch $@
+
+$(AUDIT)/installed-$(VERSION): requirements-audit.lock | python
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
 	touch $@
 
 $(LOCK)/installed-$(VERSION): Makefile | python

@@ -17,7 +17,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 RUNTIME = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 DEVELOPMENT = [Requirement(text) for text in PROJECT["dependency-groups"]["dev"]]
 BENCHMARK = [Requirement(text) for text in PROJECT["dependency-groups"]["bench"]]
-LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-bench.lock"]
+DOCS = [Requirement(text) for text in PROJECT["dependency-groups"]["docs"]]
+AUDIT = [Requirement(text) for text in PROJECT["dependency-groups"]["audit"]]
+LOCKS = [
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-bench.lock",
+    "requirements-docs.lock",
+    "requirements-audit.lock",
+]
 
 # The interpreters that the lock is held to; markers name the rest of the world.
 ENVIRONMENTS = [
@@ -89,6 +97,8 @@ def lock_text(lock: str) -> str:
         ("requirements.lock", RUNTIME),
         ("requirements-dev.lock", [*RUNTIME, *DEVELOPMENT]),
         ("requirements-bench.lock", [*RUNTIME, *DEVELOPMENT, *BENCHMARK]),
+        ("requirements-docs.lock", DOCS),
+        ("requirements-audit.lock", AUDIT),
     ],
     ids=LOCKS,
 )
