@@ -39,6 +39,12 @@ def test_it_has_caught_up_only_when_it_stays_well_within_the_bound() -> None:
     assert not meter.is_lagging
 
 
+def test_what_spoke_for_the_lag_does_not_speak_for_its_end() -> None:
+    meter = LagMeter(2.0)
+    ticks(meter, 0.0, *[3.0] * LATE, *[0.0] * (CALM - 1))
+    assert meter.is_lagging
+
+
 def test_who_waits_for_data_does_not_lag() -> None:
     meter = LagMeter(2.0)
     ticks(meter, 0.0, *[3.0] * LATE, *[None] * CALM)

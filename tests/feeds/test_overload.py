@@ -252,7 +252,9 @@ async def test_the_replacement_of_a_connection_goes_on_with_the_newest_state(aut
         await world.flow(1.0, 30.0)
         world.wires[0].push(b"end")
         await trio.sleep(0.5)
-        await world.flow(SETTLING + 0.3, 30.0, 0, 1)
+        await world.flow(0.3, 30.0, 0, 1)
+        assert link.stats.lag > 29e6, "which is the old connection's: the new one is not heard yet"
+        await world.flow(SETTLING, 30.0, 0, 1)
         await trio.sleep(0.01)
         assert world.wires[0].closed
         await world.flow(1.0, 30.0, 1)
@@ -290,6 +292,24 @@ async def test_a_later_segment_of_the_archive_tells_that_states_are_conflated(au
     assert world.replayed(world.kept.entries[entries:]) == after
 
 
+async def test_an_archive_that_begins_while_states_are_conflated(autojump_clock: MockClock) -> None:
+    world = Lagging(attrs.evolve(CONFLATE, archive=None))
+    link = world.link()
+    async with running(link):
+        await world.flow(0.5, 0.0)
+        await world.flow(1.0, 30.0)
+        before = len(world.published)
+        entries = catalogue("BTC", "ETH")
+        world.recorder.known("spot", entries.values())
+        [archived] = make_plan("toy", world.venue, CONFLATE, entries, [link.plan]).connections
+        link.retarget(archived)
+        await world.flow(1.0, 30.0)
+        assert link.stats.state == "lagging"
+    after = [event_fields(event) for event in world.published[before:]]
+    assert "feed_status" in {event["event"] for event in after}
+    assert world.replayed() == after
+
+
 async def test_clocks_that_differ_or_are_set_are_no_lag(autojump_clock: MockClock) -> None:
     world = Lagging(CONFLATE, set_forward=3_600.0)
     link = world.link()
@@ -306,11 +326,11 @@ async def test_an_old_message_beside_prompt_ones_is_no_lag(autojump_clock: MockC
     world = Lagging(CONFLATE)
     link = world.link()
     async with running(link):
-        for _ in range(20):
-            await world.flow(0.1, 0.0)
+        await world.flow(0.5, 0.0)
+        for _ in range(100):
+            await world.flow(0.01, 0.0)
             world.delay = 600.0
             world.send()
-            await world.flow(0.1, 0.0)
     assert not world.told("lagging")
 
 
