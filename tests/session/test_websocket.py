@@ -413,13 +413,15 @@ async def test_violations_end_the_connection_after_what_was_good(wire: bytes, wh
     ],
 )
 async def test_the_peer_is_told_what_it_did_wrong(wire: bytes, code: int) -> None:
-    answers = b""
+    answers, heard_out = b"", False
 
     async def script(stream: trio.SocketStream) -> None:
-        nonlocal answers
+        nonlocal answers, heard_out
         await upgrade(stream, wire)
         answers = await stream.receive_some()
-        await stream.send_all(frame(TEXT, b"x" * 125) * 10)  # unread, it must not take our last words back
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send_all(frame(TEXT, b"x" * 125) * 10)  # unread, it might take our last words back
+        heard_out = True
 
     patient = Limits(close=30, max_message_bytes=100_000)
     async with scripted_server(script) as port, connected(port, patient) as transport:
@@ -427,6 +429,7 @@ async def test_the_peer_is_told_what_it_did_wrong(wire: bytes, code: int) -> Non
             await transport.receive()
         begin = trio.current_time()
         await transport.aclose()
+        assert heard_out
         assert trio.current_time() - begin < 15  # without the bound of 30 s
     mask, masked_code = answers[2:6], answers[6:8]
     assert int.from_bytes(bytes(a ^ b for a, b in zip(mask, masked_code, strict=False)), "big") == code
