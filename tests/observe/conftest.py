@@ -1,12 +1,19 @@
-"""One browser for all tests of the page."""
+"""One browser for all tests of the page, and logs as the service writes them."""
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
+from pipeline.observe.logs import configure
+from pipeline.observe.recent import RECENT
+from pipeline.observe.settings import LogSettings
 from tests.services.browser import Browser
+from tests.services.ports import reserve_port
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +21,30 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A running Chromium that all tests share: use tabs of your own."""
     with Browser(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
+
+
+@pytest.fixture
+def undisturbed_logs() -> Iterator[None]:
+    """What a test does to the logs of the process is undone."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    RECENT.clear()
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    RECENT.clear()
+
+
+@pytest.fixture
+def logged(undisturbed_logs: None) -> io.StringIO:
+    """Where the log goes, as JSON lines, all levels."""
+    stream = io.StringIO()
+    configure(LogSettings(level="debug"), stream)
+    return stream
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port that nobody listens on."""
+    return reserve_port()

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import structlog
 import trio
 
 from pipeline.app import Service
 from pipeline.config import loads
-from pipeline.observe.logs import configure
-from pipeline.observe.recent import RECENT
-from pipeline.observe.settings import LogSettings
 from pipeline.sim.listing import many
 from pipeline.sim.settings import MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
 from tests.observe.test_metrics import parsed
 from tests.services.browser import Browser, Tab
 
+pytestmark = pytest.mark.usefixtures("logged")
+
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 120
 CONNECTIONS = ("okx.swap.book.0", "okx.swap.trade.0")
-
-
-@pytest.fixture(autouse=True)
-def _logs() -> Iterator[None]:
-    """The causes that the page tells come from the log."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    RECENT.clear()
-    configure(LogSettings(), io.StringIO())
-    yield
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-    RECENT.clear()
 
 
 def service(venue: SimulatedVenue, broker: str, folder: Path) -> Service:

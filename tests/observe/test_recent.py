@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -13,17 +12,7 @@ from pipeline.observe.logs import configure
 from pipeline.observe.recent import RECENT, Recent
 from pipeline.observe.settings import LogSettings
 
-
-@pytest.fixture(autouse=True)
-def _undisturbed() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    RECENT.clear()
-    yield
-    RECENT.clear()
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("undisturbed_logs")
 
 
 def told() -> list[tuple[str, str, str]]:

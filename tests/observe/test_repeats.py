@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,15 +14,7 @@ from pipeline.observe.logs import configure
 from pipeline.observe.repeats import Repeats
 from pipeline.observe.settings import LogSettings
 
-
-@pytest.fixture(autouse=True)
-def _undisturbed() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("undisturbed_logs")
 
 
 def line(created: float, event: str = "connection_lost", level: int = logging.WARNING, **fields: Any) -> Any:

@@ -23,14 +23,23 @@ class Watcher:
     _parser: h11.Connection = attrs.field(factory=lambda: h11.Connection(h11.CLIENT))
     _body: bytes = b""
 
-    async def ask(self, host: str) -> None:
+    async def ask(self, host: str, token: str = "none") -> None:
         """Send the request and wait for the head of the answer."""
-        request = h11.Request(method="GET", target="/events", headers=[("host", host)])
+        request = h11.Request(
+            method="GET", target="/events", headers=[("host", host), ("authorization", f"Bearer {token}")]
+        )
         await self.stream.send_all(self._parser.send(request) or b"")
         await self.stream.send_all(self._parser.send(h11.EndOfMessage()) or b"")
         answer = await self._next()
         assert isinstance(answer, h11.Response)
         self.status, self.headers = answer.status_code, dict(answer.headers)
+
+    async def begun(self) -> None:
+        """Wait for the beginning of an event."""
+        while b"data: " not in self._body:
+            data = await self._next()
+            assert isinstance(data, h11.Data), "the server ended the stream"
+            self._body += data.data
 
     async def event(self) -> dict[str, Any]:
         """The next event."""
@@ -51,10 +60,10 @@ class Watcher:
 
 
 @asynccontextmanager
-async def watching(address: str) -> AsyncIterator[Watcher]:
+async def watching(address: str, token: str = "none") -> AsyncIterator[Watcher]:
     """Watch the service at this address."""
     place = urlsplit(address)
     async with await trio.open_tcp_stream(str(place.hostname), place.port or 80) as stream:
         watcher = Watcher(stream)
-        await watcher.ask(place.netloc)
+        await watcher.ask(place.netloc, token)
         yield watcher

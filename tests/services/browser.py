@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import msgspec
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from tests.services.artifacts import ProvisioningError, cache_folder
 from tests.services.process import Service
@@ -79,10 +80,13 @@ class Browser(Service):
     async def tab(self) -> AsyncIterator[Tab]:
         """A new tab; closed at the end."""
         made = msgspec.json.decode(await trio.to_thread.run_sync(self._new_tab))
+        place = urlsplit(made["webSocketDebuggerUrl"])
+        # The stream is ours to close: when the browser closes first, trio-websocket leaves it open.
         async with (
-            open_websocket_url(made["webSocketDebuggerUrl"], max_message_size=_MAX_MESSAGE) as socket,
+            await trio.open_tcp_stream(str(place.hostname), place.port or 80) as stream,
             trio.open_nursery() as nursery,
         ):
+            socket = await wrap_client_stream(nursery, stream, place.netloc, place.path, max_message_size=_MAX_MESSAGE)
             tab = Tab(socket)
             nursery.start_soon(tab.listen)
             for domain in ("Page", "Runtime", "Log", "Network"):
