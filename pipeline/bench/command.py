@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 from rich.console import Console
 
 from pipeline.bench.arena import Arena, BenchFailed, Job
 from pipeline.bench.contestants import CONTESTANTS, WHOLE
+from pipeline.bench.measure import Figures
 from pipeline.bench.report import Setting, as_json, progress_line, show
 from pipeline.bench.stream import MIXES
 from pipeline.bench.summary import Outcome
@@ -96,7 +98,10 @@ def _scale(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the benchmark and print what it has shown; raises `BenchFailed`."""
+    """Run the benchmark and print what it has shown; returns 1 if a run has failed, but not of those for targets.
+
+    Raises `BenchFailed` when there is nothing to run on.
+    """
     console, progress = Console(width=None if sys.stdout.isatty() else _WIDTH), Console(stderr=True, soft_wrap=True)
     plan = Plan.of(arguments, lambda text: progress.print(text, highlight=False))
     kafka = arguments.kafka or ("real" if arguments.targets else "mock")
@@ -123,7 +128,14 @@ def run(arguments: argparse.Namespace) -> int:
         console.print_json(json.dumps(as_json(setting, results, with_targets=arguments.targets)))
     else:
         show(console, setting, results, with_targets=arguments.targets)
-    return 0
+    return 1 if results.failures and not arguments.targets else 0
+
+
+class Runs(Protocol):
+    """Where jobs run; an `Arena` in earnest."""
+
+    def run(self, job: Job) -> Figures:
+        """Raises `BenchFailed`."""
 
 
 @attrs.define
@@ -138,6 +150,7 @@ class Plan:
     connections: list[Job] = attrs.field(factory=list)
     memory: list[Job] = attrs.field(factory=list)
     """Run once."""
+    failures: list[str] = attrs.field(factory=list, init=False)
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, tell: Callable[[str], None]) -> Plan:
@@ -173,21 +186,26 @@ class Plan:
         arguments = self.arguments
         return Job(contestant=contestant, messages=arguments.messages, instruments=arguments.instruments)
 
-    def carry_out(self, arena: Arena, rounds: int) -> Results:
-        """Run all of it, in rounds."""
+    def carry_out(self, arena: Runs, rounds: int) -> Results:
+        """Run all of it, in rounds; goes on when a run fails."""
         found: dict[str, list[Outcome]] = {}
         for number in range(1, rounds + 1):
             for part in ("throughput", "latency", *_DIMENSIONS):
                 found.setdefault(part, []).extend(self._run(arena, number, getattr(self, part)))
         found["memory"] = self._run(arena, 1, self.memory)
-        return Results(**found)
+        return Results(**found, failures=self.failures)
 
-    def _run(self, arena: Arena, number: int, jobs: Iterable[Job]) -> list[Outcome]:
+    def _run(self, arena: Runs, number: int, jobs: Iterable[Job]) -> list[Outcome]:
         outcomes = []
         for job in jobs:
-            outcome = Outcome(number, job, arena.run(job))
-            self.tell(progress_line(outcome))
-            outcomes.append(outcome)
+            try:
+                outcome = Outcome(number, job, arena.run(job))
+            except BenchFailed as error:  # what an hour of other runs has shown is not thrown away for it
+                self.failures.append(f"round {number}: {error}")
+                self.tell(self.failures[-1])
+            else:
+                self.tell(progress_line(outcome))
+                outcomes.append(outcome)
         return outcomes
 
     def _taking_part(self, names: Sequence[str]) -> list[str]:
@@ -209,6 +227,3 @@ class Plan:
             for job in jobs
             for form in (self.arguments.decimals if CONTESTANTS[job.contestant].is_ours else ("text",))
         ]
-
-
-__all__ = ["BenchFailed", "Plan", "add_arguments", "run"]

@@ -64,6 +64,7 @@ def as_json(setting: Setting, results: Results, *, with_targets: bool) -> dict[s
         "memory": [{**attrs.asdict(each), "ratio": each.ratio} for each in memory(results.memory)],
         "calibration_ms": calibrations(results.all),
         "runs": [each.as_json() for each in results.all],
+        "failures": list(results.failures),
     }
     if with_targets:
         document["targets"] = {
@@ -89,6 +90,8 @@ def show(console: Console, setting: Setting, results: Results, *, with_targets: 
     if with_targets:
         for form in setting.decimals:
             console.print(_targets(verdicts(results, form), form))
+    if results.failures:
+        console.print(f"{len(results.failures)} runs failed and are missing from this.", highlight=False)
     speed = calibrations(results.all)
     console.print(
         "Costs are processor time of the whole process per message, threads included. They are medians of the rounds, "

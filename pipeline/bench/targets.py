@@ -29,6 +29,8 @@ class Results:
     instruments: Sequence[Outcome] = ()
     connections: Sequence[Outcome] = ()
     memory: Sequence[Outcome] = ()
+    failures: Sequence[str] = ()
+    """Runs that told nothing, and their last words."""
 
     @property
     def all(self) -> list[Outcome]:

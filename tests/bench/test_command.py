@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from pipeline.bench import command
-from pipeline.bench.arena import Job
+from pipeline.bench.arena import BenchFailed, Job
 from pipeline.bench.command import Plan
 from pipeline.bench.contestants import CONTESTANTS, WHOLE
+from pipeline.bench.measure import Figures
 from pipeline.cli import main
 
 
@@ -111,6 +112,19 @@ def test_targets_measure_all_that_there_is_a_target_for(monkeypatch: pytest.Monk
     assert [job.connections for job in found.connections] == [1, 10, 50]
     [long] = found.memory
     assert (long.messages, long.lap, long.marks) == (10_000_000, 100_000, 10)
+
+
+def test_a_run_that_fails_does_not_take_the_others_with_it() -> None:
+    class Fragile:
+        def run(self, job: Job) -> Figures:
+            if job.decimals == "decimal":
+                raise BenchFailed("this service failed")
+            return Figures(1_000, 0.02, 1.0, 50.0, 1.5, 0.01)
+
+    found = plan("--contestants", "ours", "--decimals", "text,decimal")
+    results = found.carry_out(Fragile(), 2)
+    assert [(each.round, each.job.name) for each in results.throughput] == [(1, "ours"), (2, "ours")]
+    assert results.failures == ["round 1: this service failed", "round 2: this service failed"]
 
 
 def test_what_is_given_beside_the_targets_takes_the_place_of_their_sizes() -> None:

@@ -188,7 +188,7 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
 def test_the_document_has_all_parts() -> None:
     document = json.loads(json.dumps(as_json(SETTING, everything(), with_targets=True)))
     assert list(document) == [
-        "setting", "summary", "stages", "latency", "scale", "memory", "calibration_ms", "runs", "targets",
+        "setting", "summary", "stages", "latency", "scale", "memory", "calibration_ms", "runs", "failures", "targets",
     ]  # fmt: skip
     assert [each["contestant"] for each in document["summary"]] == ["ours", "cryptofeed", "stock", "floor", "picows"]
     assert document["summary"][3]["ratio"] == 0.5
