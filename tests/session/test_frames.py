@@ -190,10 +190,26 @@ def test_close_code(payload: bytes, expected: tuple[int, str]) -> None:
     assert Frame(frame(CLOSE, payload), 2).close_code() == expected
 
 
-@pytest.mark.parametrize("payload", [b"\x03", b"\x03\xe8\xff"])
-def test_unreadable_close_code(payload: bytes) -> None:
+@pytest.mark.parametrize(
+    "raw",
+    [
+        frame(CLOSE, b"\x03"),
+        frame(CLOSE, b"\x03\xe8\xff"),
+        *(frame(CLOSE, struct.pack("!H", code)) for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)),
+        frame(CLOSE, struct.pack("!H", 1000), rsv=0x10),
+        frame(CLOSE, struct.pack("!H", 1000), fin=False),
+        frame(CLOSE, struct.pack("!H", 1000), mask=b"abcd"),
+        frame(CLOSE, struct.pack("!H", 1000) + b"x" * 124),
+    ],
+)
+def test_unsound_close_frames(raw: bytes) -> None:
+    splitter = FrameSplitter(LIMIT)
+    splitter.feed(raw)
+    texts, close = splitter.take(1)
+    assert close is not None
+    assert close.is_close
     with pytest.raises(ProtocolViolation):
-        Frame(frame(CLOSE, payload), 2).close_code()
+        close.close_code()
 
 
 @pytest.mark.parametrize("length", [11, 200, 70_000])

@@ -316,16 +316,23 @@ async def test_closing_skips_messages_that_are_still_on_their_way() -> None:
         assert trio.current_time() - begin < 15  # without the bound of 30 s
 
 
-async def test_a_ping_while_closing() -> None:
+async def test_a_ping_after_our_good_bye_does_not_cut_the_peers_off() -> None:
+    heard_out = False
+
     async def script(stream: trio.SocketStream) -> None:
+        nonlocal heard_out
         await upgrade(stream)
         await stream.receive_some()
-        await stream.send_all(frame(PING, b"") + frame(CLOSE, b""))
+        await stream.send_all(frame(PING, b""))
+        await trio.testing.wait_all_tasks_blocked()
+        heard_out = True
+        await stream.send_all(frame(CLOSE, b""))
         await until_hang_up(stream)
 
     async with scripted_server(script) as port, connected(port, Limits(close=30)) as transport:
         begin = trio.current_time()
         await transport.aclose()
+        assert heard_out
         assert trio.current_time() - begin < 15  # without the bound of 30 s
 
 
@@ -453,6 +460,8 @@ async def test_a_silent_violator_cannot_keep_us_from_closing() -> None:
     [
         frame(PING, b"", fin=False),
         frame(PING, b"", rsv=0x20),
+        frame(PING, b"x" * 126),
+        frame(PING, b"masked", mask=b"abcd"),
         frame(0xB, b"reserved"),
         frame(TEXT, b"begun", rsv=0x10, fin=False),
         frame(TEXT, b"\xff", fin=False),
