@@ -32,7 +32,7 @@ class View:
 class StatusPage:
     """Turns one status after the other into views; the ones before give rates and beginnings."""
 
-    rates: Samples = attrs.field(factory=lambda: Samples(10.0), init=False)
+    rates: Samples = attrs.field(factory=lambda: Samples(5.0), init=False)
     latencies: Samples = attrs.field(factory=lambda: Samples(60.0, apart_s=5.0), init=False)
     rises: Rises = attrs.field(factory=lambda: Rises(_REST_S), init=False)
     _onsets: Onsets = attrs.field(factory=Onsets, init=False)
@@ -86,10 +86,10 @@ def _venues(status: Status, page: StatusPage) -> Html | None:
         live = sum(c["state"] in CONNECTED for c in every)
         rows.append(
             (
-                "" if venue["state"] == "running" else "bad",
+                "" if venue["state"] == "running" and live == len(every) else "warn" if live else "bad",
                 [
                     element("strong", name),
-                    _state(venue["state"], venue["last_error"] if venue["state"] != "running" else ""),
+                    _venue_state(venue, live),
                     f"{live} / {len(every)}",
                     wording.rate(_sum(page.rates.per_second((c["id"], "messages")) for c in every)),
                     wording.rate(_sum(page.rates.per_second((c["id"], "events")) for c in every)),
@@ -103,6 +103,14 @@ def _venues(status: Status, page: StatusPage) -> Html | None:
         "Venue", "State", "#Live", "#Messages/s", "#Events/s", "#Instruments", "#Clock offset", "#Waiting to connect",
     )  # fmt: skip
     return _table("Venues", columns, rows)
+
+
+def _venue_state(venue: Status, live: int) -> Html:
+    if venue["state"] != "running":
+        return _state(venue["state"], venue["last_error"])
+    # To run is little if nothing comes.
+    wanted = len(venue["connections"])
+    return _state("running" if live == wanted else "not all live" if live else "none live", "")
 
 
 def _connections(status: Status, page: StatusPage) -> Html | None:
@@ -372,7 +380,7 @@ def _state(state: str, why: str) -> Html:
 
 
 _GOOD = frozenset({"live", "running", "up", "idle"})
-_BAD = frozenset({"refused", "retrying", "down", "full", "broken", "lagging"})
+_BAD = frozenset({"refused", "retrying", "down", "full", "broken", "lagging", "none live"})
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> Html:

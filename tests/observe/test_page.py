@@ -101,6 +101,16 @@ def test_a_connection_tells_all_of_itself() -> None:
     ]  # fmt: skip
 
 
+def test_a_venue_is_as_well_as_its_connections() -> None:
+    def state(*states: str) -> str:
+        every = [connection(f"okx.swap.book.{number}", state=each) for number, each in enumerate(states)]
+        return cells(StatusPage().view(status(venue("okx", *every), sink=sink())), "venues", "okx")[1]
+
+    assert state("live", "lagging") == "running"
+    assert state("live", "retrying") == "not all live"
+    assert state("connecting", "retrying") == "none live"
+
+
 def test_what_is_down_comes_first() -> None:
     html = StatusPage().view(full()).sections["connections"]
     assert html.index("okx.swap.trade.0") < html.index(BOOK)
