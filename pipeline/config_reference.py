@@ -64,6 +64,8 @@ class Section:
     """One mapping of the file."""
 
     path: str
+    described: type[attrs.AttrsInstance]
+    """The class that its value is read into."""
     text: str
     keys: tuple[Key, ...]
 
@@ -89,7 +91,7 @@ def sections(cls: type[attrs.AttrsInstance] = Config, path: str = "") -> Iterato
                 place,
             )
         )
-    yield Section(path, yaml_words(_doc(cls)), tuple(keys))
+    yield Section(path, cls, yaml_words(_doc(cls)), tuple(keys))
     for inner, place in below:
         yield from sections(inner, place)
 
