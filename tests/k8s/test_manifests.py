@@ -98,7 +98,8 @@ def test_one_set_owns_the_shards_and_nothing_scales_it_behind_the_configuration(
     assert spec["updateStrategy"] == {"type": "RollingUpdate"}
     assert spec["minReadySeconds"] > 0
     assert spec["revisionHistoryLimit"] > 0
-    service = manifests.one("Service", spec["serviceName"])
+    services = {each["metadata"]["name"]: each for each in manifests.of("Service")}
+    service = services[spec["serviceName"]]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
 
