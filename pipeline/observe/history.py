@@ -37,15 +37,23 @@ class Samples:
 
     def increase(self, key: Hashable) -> float | None:
         """By how much a counter rose over the samples; None if that cannot be told, as after a restart."""
-        if len(self._taken) < 2:
-            return None
-        before, after = self._taken[0][1].get(key), self._taken[-1][1].get(key)
-        return None if before is None or after is None or after < before else after - before
+        found = self._risen(key)
+        return None if found is None else found[0]
 
     def per_second(self, key: Hashable) -> float | None:
         """The same per second."""
-        rise = self.increase(key)
-        return None if rise is None else rise / self.span_s
+        found = self._risen(key)
+        return None if found is None else found[0] / found[1]
+
+    def _risen(self, key: Hashable) -> tuple[float, float] | None:
+        """The rise, and the seconds that it took: since the oldest sample that has this counter, and not above."""
+        if not self._taken or (after := self._taken[-1][1].get(key)) is None:
+            return None
+        now = self._taken[-1][0]
+        for moment, counters in list(self._taken)[:-1]:
+            if (before := counters.get(key)) is not None and before <= after:
+                return after - before, (now - moment) / 1e6
+        return None
 
 
 @attrs.define

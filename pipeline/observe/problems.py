@@ -59,6 +59,8 @@ def counters(status: Status) -> dict[Hashable, float]:
             found[name, what] = venue[what]
         if venue["archive"] is not None:
             found[name, "archive_lost"] = venue["archive"]["lost"]
+    for worker in status.get("workers", ()):
+        found["worker", worker["worker"]] = worker["restarts"]
     if (sink := status["sink"]) is not None:
         for what in ("published", "acknowledged", "announced_lost", "returned", "renewals"):
             found["sink", what] = sink[what]
@@ -73,7 +75,12 @@ _RISING = (
 
 def find_problems(status: Status, rises: Rises) -> Iterator[Problem]:
     """The worst first."""
-    found = [*_of_sink(status, rises), *_of_venues(status), *_of_connections(status, rises), *_of_process(status)]
+    found = [
+        *_of_sink(status, rises),
+        *_of_venues(status),
+        *_of_connections(status, rises),
+        *_of_process(status, rises),
+    ]
     yield from sorted(found, key=lambda problem: problem.severity != "bad")
 
 
@@ -253,7 +260,7 @@ def _of_accounts(venue: Status) -> Iterator[Problem]:
             )
 
 
-def _of_process(status: Status) -> Iterator[Problem]:
+def _of_process(status: Status, rises: Rises) -> Iterator[Problem]:
     for worker in status.get("workers", ()):
         if not worker["answers"]:
             name, text = f"worker {worker['worker']}", "; ".join(worker["not_ready"])
@@ -262,6 +269,13 @@ def _of_process(status: Status) -> Iterator[Problem]:
             )
             since = worker["since"] if worker["state"] != "running" else None
             yield Problem(("worker", name), "bad", f"{name} does not answer", text, look, "workers", since)
+        elif (rise := rises.of(("worker", worker["worker"]))) is not None:
+            name, look = (
+                f"worker {worker['worker']}",
+                "The log has its last words; consumers see the gap in feed_status.",
+            )
+            text = f"ended with {worker['last_end']}"
+            yield Problem(("restarted", name), "warn", f"{name} was started again", text, look, "workers", rise.since)
     late = status.get("process", {}).get("loop_late_s", 0.0)
     if late > _LATE_S:
         look = "Too much for one core, or the machine is starved: split over workers or shards, look at its CPU."

@@ -30,6 +30,15 @@ def test_what_cannot_be_compared_has_no_rate(after: dict[str, float]) -> None:
     assert samples.per_second("b") is None
 
 
+def test_what_came_later_has_a_rate_of_its_own_time() -> None:
+    samples = Samples(keep_s=10)
+    for second, counters in enumerate(({"a": 0}, {"a": 10, "b": 100}, {"a": 20, "b": 107})):
+        samples.note((second + 1) * SECOND, counters)
+    assert (samples.per_second("a"), samples.per_second("b")) == (10, 7)
+    samples.note(4 * SECOND, {"a": 2, "b": 114})
+    assert samples.per_second("a") == pytest.approx(2 / 3), "begun anew since the first sample, which had none"
+
+
 def test_a_clock_that_is_set_back_begins_anew() -> None:
     samples = Samples(keep_s=10)
     samples.note(100 * SECOND, {"a": 10})

@@ -222,6 +222,12 @@ def test_a_late_loop_is_told() -> None:
     assert (problem.title, problem.detail) == ("The event loop is late", "2.0 s")
 
 
+def test_a_worker_that_was_started_again_is_told_for_a_while() -> None:
+    before = healthy(workers=[worker(0)])
+    problem = only(healthy(START + SECOND, workers=[worker(0, restarts=1, last_end="signal 9")]), before)
+    assert (problem.title, problem.detail) == ("worker 0 was started again", "ended with signal 9")
+
+
 @pytest.mark.parametrize(
     ("standing", "title", "detail"),
     [
