@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline import asyncapi, cli, config_reference, event_reference
-from pipeline.avro.codec import Schemas
+from pipeline.avro.schemas import load_schema
 from pipeline.config_reader import Bounds, Rules, parse_yaml, read
 from pipeline.config_reference import Section, sections
 from pipeline.model.events import KINDS
@@ -23,6 +24,9 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 LENIENT = Rules(bounds=lambda cls, field: Bounds(), checks={}, plain_numbers=frozenset({"factor"}))
 SECTIONS = list(sections())
+
+configuration = cache(config_reference.markdown)
+events = cache(event_reference.markdown)
 
 
 @pytest.mark.parametrize(
@@ -79,20 +83,20 @@ def test_defaults_are_written_as_the_file_takes_them(section: Section) -> None:
     ],
 )
 def test_rows_of_the_configuration(row: str) -> None:
-    assert row in config_reference.markdown()
+    assert row in configuration()
 
 
 def test_python_words_do_not_reach_the_reader() -> None:
-    prose = re.sub(r"`[^`]*`", "", config_reference.markdown())
+    prose = re.sub(r"`[^`]*`", "", configuration())
     assert not re.search(r"\b(None|True|False)\b", prose)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_of_every_event_is_described(kind: str) -> None:
-    text = event_reference.markdown()
+    text = events()
     common = text.partition("## Fields of every event")[2].partition("\n## ")[0]
     own = text.partition(f"\n### {kind}\n")[2].partition("\n### ")[0]
-    schema = Schemas.load().schema(kind)
+    schema = load_schema(kind)
     for field in fields_below(schema):
         row = f"| `{field['name']}` | {event_reference.type_text(field['type'])} | {field['doc']} |"
         assert row in own or row in common
@@ -120,7 +124,7 @@ def test_types_in_words(avro: object, text: str) -> None:
 
 
 def test_the_asyncapi_document_is_whole() -> None:
-    document = yaml.safe_load(asyncapi.text())
+    document = yaml.load(asyncapi.text(), yaml.CSafeLoader)
     assert document == asyncapi.document()
     assert set(document["channels"]) == set(document["components"]["messages"]) == set(KINDS)
     assert {operation["channel"]["$ref"] for operation in document["operations"].values()} == {
@@ -131,7 +135,7 @@ def test_the_asyncapi_document_is_whole() -> None:
         for step in reference.removeprefix("#/").split("/"):
             found = found[step]
     for kind, message in document["components"]["messages"].items():
-        assert message["payload"]["schema"] == Schemas.load().schema(kind)
+        assert message["payload"]["schema"] == load_schema(kind)
         assert message["x-identity"] == list(KINDS[kind].IDENTITY)
 
 
