@@ -42,7 +42,11 @@ class Live:
         """Look again and again until cancelled."""
         while True:
             try:
-                self.look()
+                if self.listeners:
+                    self.look()
+                else:
+                    self._page.note(self.read())  # to write the page takes several times longer
+                    self._view = None
             except Exception:
                 # A page that cannot be shown must not end what it is about.
                 log.exception("status_page_failed")

@@ -37,15 +37,19 @@ class StatusPage:
     rises: Rises = attrs.field(factory=lambda: Rises(_REST_S), init=False)
     _onsets: Onsets = attrs.field(factory=Onsets, init=False)
 
-    def view(self, status: Status) -> View:
-        """The page at this moment."""
+    def note(self, status: Status) -> tuple[list[Problem], Mapping[Any, int]]:
+        """Remember what later views need; gives what is wrong now, and since when by the problem's key."""
         now, counted = status["now"], counters(status)
         self.rates.note(now, counted)
         self.rises.note(now, counted)
         if status["sink"] is not None:
             self.latencies.note(now, dict(enumerate(status["sink"]["latency"]["counts"])))
         problems = list(find_problems(status, self.rises))
-        since = self._onsets.note(now, {problem.key: problem.since for problem in problems})
+        return problems, self._onsets.note(now, {problem.key: problem.since for problem in problems})
+
+    def view(self, status: Status) -> View:
+        """The page at this moment."""
+        problems, since = self.note(status)
         said = headline(status, problems)
         sections = {"verdict": _verdict(status, said, problems, since)}
         for name, title, section in _SECTIONS:

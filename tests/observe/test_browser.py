@@ -15,7 +15,8 @@ from pipeline.observe.http import Pages, serve_http
 from pipeline.observe.settings import HttpSettings
 from tests.observe.statuses import START, connection, healthy, sink, status, venue
 from tests.observe.test_page import full
-from tests.services.browser import Browser, Tab
+from tests.services.artifacts import ProvisioningError
+from tests.services.browser import Browser, Tab, chromium
 
 DEADLINE_S = 60
 PHONE = {"width": 360, "height": 740}
@@ -79,6 +80,13 @@ def check_quiet(tab: Tab, address: str) -> None:
     """Nothing was asked of anybody else, and the browser complained of nothing."""
     assert {urlsplit(request).netloc for request in tab.requests} == {urlsplit(address).netloc}
     assert tab.complaints == []
+
+
+def test_without_a_browser_its_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(ProvisioningError, match="the packages chromium fonts-dejavu-core"):
+        chromium()
 
 
 async def test_the_verdict_follows_the_service(browser: Browser) -> None:

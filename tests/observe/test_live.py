@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from pipeline.observe.live import Live
+from pipeline.observe.page import StatusPage, View
 from tests.observe.statuses import healthy
 
 
@@ -38,12 +39,42 @@ async def test_looks_are_rare_until_somebody_watches(autojump_clock: trio.testin
         with trio.move_on_after(3.5):
             await live.follow(send)
         assert looks.times[3:] == [12, 13, 14, 15], "at once, and then every second"
-        assert len(received) == 6
+        assert len(received) == 5
         assert received[0].startswith(b"retry: ")
         assert live.listeners == 0
         await trio.sleep(20)
         assert len(looks.times) <= 12
         nursery.cancel_scope.cancel()
+
+
+async def test_the_page_is_only_written_for_somebody(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[float] = []
+    view = StatusPage.view
+
+    def counted(page: StatusPage, status: dict[str, Any]) -> View:
+        written.append(trio.current_time())
+        return view(page, status)
+
+    monkeypatch.setattr(StatusPage, "view", counted)
+    live = Live(Looks(), max_listeners=2)
+    received: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        received.append(data)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live.run)
+        await trio.sleep(20)
+        assert written == []
+        for _ in range(2):
+            with trio.move_on_after(0.5):
+                await live.follow(send)
+            await trio.sleep(12)
+        nursery.cancel_scope.cancel()
+    assert written == [20, 32.5]
+    assert [data.partition(b":")[0] for data in received] == [b"retry", b"data"] * 2, "none is told what is old"
 
 
 async def test_a_slow_watcher_misses_looks_and_keeps_nobody_waiting(autojump_clock: trio.testing.MockClock) -> None:
