@@ -107,6 +107,7 @@ class Link:
         policy = RestartPolicy(
             random=self.around.random,
             base_s=reconnect.first,
+            factor=reconnect.factor,
             cap_s=reconnect.max,
             max_bugs=reconnect.max_bugs,
             bug_window_s=reconnect.bug_window,

@@ -56,7 +56,9 @@ class RestartPolicy:
     random: Callable[[], float]
     """Uniform in [0, 1), e.g. `random.Random(seed).random`."""
     base_s: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
-    """Longest delay before the second attempt; doubles with each failure."""
+    """Longest delay before the second attempt; grows with each failure."""
+    factor: float = attrs.field(default=2.0, validator=attrs.validators.ge(1))
+    """By how much."""
     cap_s: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     """Longest delay of all."""
     max_bugs: int = 5
@@ -65,8 +67,11 @@ class RestartPolicy:
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""
-        doublings = min(failures - 1, 62)  # far beyond any cap, and no overflow after days of failures
-        return self.random() * min(self.cap_s, self.base_s * 2.0**doublings)
+        try:
+            longest = self.base_s * self.factor ** (failures - 1)
+        except OverflowError:  # after days of failures
+            longest = self.cap_s
+        return self.random() * min(self.cap_s, longest)
 
 
 async def supervise(

@@ -227,6 +227,18 @@ async def test_trouble_of_one_link_does_not_touch_the_others(autojump_clock: Moc
     assert world.trades() == ["1"]
 
 
+async def test_the_back_off_grows_as_configured(autojump_clock: MockClock) -> None:
+    growing = attrs.evolve(TRADES, reconnect=ReconnectSettings(first=1.0, max=100.0, factor=3.0))
+    world = World(growing)
+    [link] = world.links("BTC")
+    async with running(link):
+        for pause in (1.0, 3.0, 9.0):
+            world.wires[-1].drop()
+            await trio.sleep(pause + 0.5)
+    opened = [wire.opened for wire in world.wires]
+    assert opened == pytest.approx([0.0, 1.0, 4.5, 14.0])
+
+
 async def test_what_the_venue_refuses_is_not_asked_for_again(autojump_clock: MockClock) -> None:
     world = World(TRADES, answer=refuses_all)
     [link] = world.links("BTC")

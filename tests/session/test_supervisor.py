@@ -108,6 +108,12 @@ async def test_never_gives_up_and_never_waits_longer_than_the_cap(autojump_clock
     assert max(delays) == 60  # type: ignore[type-var]
 
 
+def test_delays_grow_by_the_factor() -> None:
+    gently = policy(base_s=1, cap_s=60, factor=1.5)
+    assert [gently.delay(failures) for failures in (1, 2, 3, 100)] == [1, 1.5, 2.25, 60]
+    assert policy(base_s=1, cap_s=60, factor=1.0).delay(100) == 1
+
+
 def test_a_delay_after_very_many_failures() -> None:
     assert policy(cap_s=60).delay(10**6) == 60
 
