@@ -100,6 +100,10 @@ class VenueStats:
     state: str = "starting"
     """starting, running, refused or stopped."""
     instruments: int = 0
+    markets: int = 0
+    """Whose instruments are needed."""
+    markets_read: int = 0
+    """Of those, how many have been read so far."""
     catalogue_reads: int = 0
     catalogue_failures: int = 0
     last_error: str = ""

@@ -18,9 +18,18 @@ _WORST = ("refused", "starting", "stopped", "running")
 _ALL = frozenset({"broker_up"})
 """True only if it is so everywhere; any other yes or no is true if it is so anywhere."""
 _GREATEST = frozenset(
-    {"instruments", "clock_offset", "throttled_ms", "round_trip_p50_us", "round_trip_p99_us", "lag", "brokers_up"}
+    {
+        "instruments",
+        "markets",
+        "clock_offset",
+        "throttled_ms",
+        "round_trip_p50_us",
+        "round_trip_p99_us",
+        "lag",
+        "brokers_up",
+    }
 )
-_LEAST = frozenset({"safe_until", "reading_stopped_at"})
+_LEAST = frozenset({"safe_until", "reading_stopped_at", "markets_read"})
 """Any other number is a sum."""
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO
 
 import structlog
@@ -91,6 +92,19 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+@contextmanager
+def written_to(stream: TextIO) -> Iterator[None]:
+    """Send the log's lines there for as long as the block runs."""
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, QuietHandler)]
+    before = [(handler, handler.setStream(stream)) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, former in before:
+            if former is not None:
+                handler.setStream(former)
 
 
 def _renderer(*, console: bool, colours: bool) -> list[Processor]:

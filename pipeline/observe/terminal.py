@@ -1,0 +1,121 @@
+"""The service's status in a terminal: a table that updates in place, or a line now and then where there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TextIO
+
+import structlog
+import trio
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.observe.frames import Frame, Watch, farewell
+from pipeline.observe.logs import written_to
+from pipeline.observe.painting import InPlace, can_paint, open_console
+from pipeline.observe.problems import Status
+from pipeline.observe.progress import LINES_S
+
+log = structlog.get_logger(__name__)
+
+REFRESH_S = 1.0
+IDLE_LINES_S = 10.0
+"""Between lines where there is no terminal; less while there is long work."""
+_END_WITHIN_S = 1.0
+
+
+async def show(read: Callable[[], Status], stream: TextIO | None = None) -> None:
+    """Show the status on standard output until cancelled, and then how it ended."""
+    stream = sys.stdout if stream is None else stream
+    console = open_console(stream)
+    try:
+        if can_paint(console):
+            await show_table(read, console)
+        else:
+            await show_lines(read, partial(os.write, stream.fileno()))
+    except OSError as error:
+        # Whoever looked on has gone; that is no reason to end what was looked at.
+        log.warning("live_view_ended", reason=error.strerror or str(error) or type(error).__name__)
+
+
+async def show_table(read: Callable[[], Status], console: Console) -> None:
+    """The table. Raises `OSError` if the terminal has gone."""
+    watch, painting = Watch(), InPlace(console)
+    painting.start()
+    try:
+        with written_to(sys.stderr):
+            while True:
+                if (frame := _look(watch, read)) is not None:
+                    await _aside(partial(painting.paint, frame))
+                await trio.sleep(REFRESH_S)
+    finally:
+        words = farewell(read())
+        with trio.move_on_after(_END_WITHIN_S, shield=True):
+            await _aside(painting.stop)
+            await _aside(partial(console.print, Text(words), soft_wrap=True))
+
+
+async def show_lines(read: Callable[[], Status], write: Callable[[bytes], object]) -> None:
+    """A line every `IDLE_LINES_S`, or `LINES_S` while there is long work. Raises what `write` raises."""
+    watch, told = Watch(), trio.current_time() - IDLE_LINES_S
+    try:
+        while True:
+            frame = _look(watch, read)
+            pause = LINES_S if frame is not None and frame.steps else IDLE_LINES_S
+            if frame is not None and trio.current_time() - told >= pause:
+                told = trio.current_time()
+                await _aside(partial(write, f"{frame.line}\n".encode()))
+            await trio.sleep(REFRESH_S)
+    finally:
+        words = farewell(read())
+        with trio.move_on_after(_END_WITHIN_S, shield=True):
+            await _aside(partial(write, f"{words}\n".encode()))
+
+
+def _look(watch: Watch, read: Callable[[], Status]) -> Frame | None:
+    try:
+        return watch.frame(read())
+    except Exception:
+        # A view that cannot be made must not end what it is about.
+        log.exception("live_view_failed")
+        return None
+
+
+async def _aside(write: Callable[[], object]) -> None:
+    """A terminal may be slow or stopped by its user, a pipe unread: the readers of the venues must not wait for it."""
+    await trio.to_thread.run_sync(write, abandon_on_cancel=True)
+
+
+@asynccontextmanager
+async def shared_stderr() -> AsyncIterator[int]:
+    """A file for the standard error of child processes, whose lines then go where our own go.
+
+    The processes should have ended when the block does.
+    """
+    receiving, sending = os.pipe()
+    async with trio.lowlevel.FdStream(receiving) as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(_relay, stream)
+        try:
+            yield sending
+        finally:
+            os.close(sending)
+            nursery.cancel_scope.deadline = trio.current_time() + _END_WITHIN_S
+
+
+async def _relay(stream: trio.lowlevel.FdStream) -> None:
+    rest = b""
+    async for data in stream:
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            _write(sys.stderr, line)
+    if rest:
+        _write(sys.stderr, rest)
+
+
+def _write(stream: TextIO, line: bytes) -> None:
+    stream.write(f"{line.decode(errors='replace')}\n")
+    stream.flush()
