@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,13 +23,17 @@ from pipeline.feeds.shares import WHOLE, Share
 from pipeline.leftovers import deliver_leftovers
 from pipeline.model.errors import ConfigError, PipelineError
 from pipeline.model.stats import VenueStats
+from pipeline.observe.control import LOG_LEVEL, RELOAD, RESYNC, SUBSCRIPTIONS, Controls
 from pipeline.observe.http import Pages, serve_http
+from pipeline.observe.logs import configure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
+from pipeline.reload import Change, read_resync
+from pipeline.reloader import Order, ReloadCollector, Reloader, Source
 from pipeline.session.clock import Clock, system_clock
 from pipeline.session.failures import leaves
 from pipeline.session.websocket import connect
-from pipeline.signals import ending_signals
+from pipeline.signals import has_terminal, obeyed_signals
 from pipeline.sink.numbers import sink_numbers
 from pipeline.sink.opening import open_sink
 from pipeline.sink.sink import Sink
@@ -37,6 +41,9 @@ from pipeline.sink.stats import LATENCY_BOUNDS_S
 from pipeline.tape.archive import open_archives
 
 log = structlog.get_logger(__name__)
+
+_SAFE_POLL_S = 0.1
+"""Between looks at whether the records of a removed venue are safe."""
 
 
 @attrs.define(eq=False)
@@ -48,7 +55,7 @@ class Service:
     """
 
     config: Config
-    """Of all shares."""
+    """Of all shares; what is in force."""
     share: Share = WHOLE
     """What this process takes; others of the same configuration take the rest."""
     clock: Clock = system_clock
@@ -59,17 +66,30 @@ class Service:
     address: str = attrs.field(default="", init=False)
     """Where HTTP is served; empty if it is not."""
     on_listening: Callable[[str], None] = lambda _: None
-    """Is told that address."""
+    """Is told that address, as soon as there is one or there will be none."""
+    source: Source | None = None
+    """What the configuration is read from anew; None: it stays as it is."""
+    is_led: bool = False
+    """Whether a supervisor decides what the configuration is."""
+    reloader: Reloader = attrs.field(init=False)
     own: Config = attrs.field(init=False)
     """The configuration of this share."""
     _started: int = attrs.field(default=0, init=False)
+    _around: Surroundings = attrs.field(init=False)
     _loop: LoopWatch = attrs.field(factory=LoopWatch, init=False)
     _stopping: bool = attrs.field(default=False, init=False)
     _whole: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _intake: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _venues: trio.Nursery | None = attrs.field(default=None, init=False)
+    """Where venues run; None while they do not."""
+    _runs: dict[str, _VenueRun] = attrs.field(factory=dict, init=False)
+    """The last one of each venue."""
+    _former: list[Intake] = attrs.field(factory=list, init=False)
+    """Of venues that were removed, until what their accounts have shown is noted."""
 
     def __attrs_post_init__(self) -> None:
         self.own = self.config.for_share(self.share)
+        self.reloader = Reloader(self.config, self._follow, self.clock, self.source)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop`; drains the sink before it returns. Raises `PipelineError` for what cannot go on."""
@@ -77,10 +97,17 @@ class Service:
         async with trio.open_nursery() as whole:
             self._whole = whole.cancel_scope
             if self.config.http.enabled:
-                pages = Pages(render(self._collectors()), self.status, self.not_ready, self.not_started, self._loop)
+                pages = Pages(
+                    render(self._collectors()),
+                    self.status,
+                    self.not_ready,
+                    self.not_started,
+                    self._loop,
+                    controls=self._controls(),
+                )
                 self.address = await whole.start(serve_http, self.config.http, pages)
                 log.info("http_listening", address=self.address)
-                self.on_listening(self.address)
+            self.on_listening(self.address)
             async with open_sink(self.own.kafka) as sink:
                 self.sink = sink
                 if self._stopping:
@@ -89,7 +116,7 @@ class Service:
                 with self._intake:
                     await self._run_venues(sink, task_status)
                 log.info("intake_stopped", draining=sink.stats().in_flight)
-            for intake in self.intakes.values():
+            for intake in (*self._former, *self.intakes.values()):
                 await intake.save_accounts()
             whole.cancel_scope.cancel()
         log.info("service_stopped")
@@ -144,6 +171,7 @@ class Service:
         kafka = self.config.kafka
         return {
             "version": __version__,
+            "config": self.reloader.status(),
             "started": self._started,
             "now": self.clock(),
             "share": attrs.asdict(self.share),
@@ -164,7 +192,7 @@ class Service:
 
     async def _run_venues(self, sink: Sink, task_status: trio.TaskStatus[None]) -> None:
         own = self.own
-        around = Surroundings(
+        self._around = Surroundings(
             publish=sink.publish,
             clock=self.clock,
             random=self.random.random,
@@ -174,20 +202,90 @@ class Service:
             state_directory=Path(self.config.kafka.spool.directory) / "accounts",
             safe_until=lambda: sink.stats().safe_until,
         )
-        async with (
-            open_archives(own.venues, sink.publish, self.clock, __version__) as archives,
-            trio.open_nursery() as nursery,
-        ):
+        async with trio.open_nursery() as self._venues:
+            nursery = self._venues
+            nursery.start_soon(self.reloader.watch)
             if self.share.index % self.config.workers == 0:
                 nursery.start_soon(deliver_leftovers, self.config.kafka, self.share)
-            for name, settings in own.venues.items():
-                intake = self.intakes[name] = Intake(
-                    name, VENUES[name], settings, around, archives.get(name), self.share, self.config.workers
-                )
-                if name in archives:
-                    intake.stats.archive = archives[name].stats
-                nursery.start_soon(intake.run, name=name)
+            for name in own.venues:
+                self._start_venue(nursery, name)
             task_status.started()
+
+    def _start_venue(self, nursery: trio.Nursery, name: str) -> None:
+        settings, before = self.own.venues[name], self._runs.get(name)
+        intake = Intake(name, VENUES[name], settings, self._around, None, self.share, self.config.workers)
+        self.intakes[name] = intake
+        run = self._runs[name] = _VenueRun(intake)
+        nursery.start_soon(self._run_venue, run, before, name=name)
+
+    async def _run_venue(self, run: _VenueRun, before: _VenueRun | None) -> None:
+        intake, sink = run.intake, self.sink
+        assert sink is not None
+        if before is not None:
+            await before.ended.wait()
+        try:
+            venue = {intake.name: intake.settings}
+            async with open_archives(venue, sink.publish, self.clock, __version__) as archives:
+                if intake.name in archives:
+                    intake.archive = archives[intake.name]
+                    intake.stats.archive = archives[intake.name].stats
+                with run.scope:
+                    await intake.run()
+            # It was removed. Nothing may be noted of its accounts that could still be lost.
+            removed = self.clock()
+            while sink.stats().safe_until < removed:  # noqa: ASYNC110 - nothing announces it
+                await trio.sleep(_SAFE_POLL_S)
+            await intake.save_accounts()
+            self._former.remove(intake)
+        finally:
+            run.ended.set()
+
+    # What changes without a restart.
+
+    def _follow(self, change: Change) -> None:
+        """Apply a change of the configuration to what runs."""
+        self.config = change.config
+        self.own = self.config.for_share(self.share)
+        if change.log:
+            configure(self.config.log)
+        if self._venues is None or self._stopping:
+            return
+        for name in change.removed:
+            log.info("venue_removed", venue=name)
+            self._former.append(self.intakes.pop(name))
+            self._runs[name].scope.cancel()
+        for name in change.changed:
+            self.intakes[name].retarget(self.own.venues[name])
+        for name in change.added:
+            log.info("venue_added", venue=name)
+            self._start_venue(self._venues, name)
+
+    def _controls(self) -> Controls:
+        async def subscriptions(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return self.reloader.change_subscriptions(body)
+
+        async def log_level(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return self.reloader.change_log_level(body)
+
+        async def reload(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await self.reloader.reload(RELOAD)
+
+        async def resync(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return self.renew_books(body)
+
+        if self.is_led:  # the supervisor tells all workers the same
+            return {RESYNC: resync}
+        return {RELOAD: reload, SUBSCRIPTIONS: subscriptions, LOG_LEVEL: log_level, RESYNC: resync}
+
+    def renew_books(self, body: Mapping[str, Any]) -> dict[str, int]:
+        """Force new snapshots of order books, their gaps announced. Raises `ConfigError` if none is meant."""
+        request = read_resync(self.config, body, VENUES)
+        intake = self.intakes.get(request.venue)
+        found = (0, 0) if intake is None else intake.renew_books(request.means, f"asked for by {RESYNC}")
+        if not any(found):
+            raise ConfigError([f"instrument: no book of {request.instrument} is subscribed that is meant"])
+        log.info("control_accepted", resync=dict(body))
+        return {"resynced": found[0], "under_way": found[1]}
 
     def _collectors(self) -> Iterable[Any]:
         return [
@@ -201,6 +299,7 @@ class Service:
                 self._deliveries,
             ),
             ProcessCollector(self._loop),
+            *([] if self.is_led else [ReloadCollector(self.reloader)]),
         ]
 
     def _deliveries(self) -> tuple[list[int], float]:
@@ -220,6 +319,15 @@ class Service:
         return sink_numbers(self.sink.stats()) if self.sink is not None else ()
 
 
+@attrs.frozen(eq=False)
+class _VenueRun:
+    """A venue from its start to its end."""
+
+    intake: Intake
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+
+
 @attrs.frozen
 class Seat:
     """What a worker knows of its supervisor."""
@@ -228,22 +336,29 @@ class Seat:
     """The worker's own, from 0."""
     announce: Callable[[str], None] = lambda _: None
     """Is told where HTTP is served."""
-    supervisor_gone: Callable[[], Awaitable[None]] = trio.sleep_forever
-    """Returns when the supervisor has ended."""
+    listen: Callable[[Callable[[Order], None]], Awaitable[None]] | None = None
+    """Passes on what the supervisor tells, and returns when that has ended; None: there is no supervisor."""
+    orders: Sequence[Order] = ()
+    """What it has told before."""
 
 
-async def run(config: Config, seat: Seat = Seat()) -> int:
-    """Run the service, or one of its workers, until SIGTERM, SIGINT or SIGHUP; returns the process's exit code.
+async def run(config: Config, seat: Seat = Seat(), source: Source | None = None) -> int:
+    """Run the service, or one of its workers, until SIGTERM or SIGINT; returns the process's exit code.
 
-    The first signal stops the intake and drains to Kafka; a second one exits at once. Raises `ConfigError`.
+    The first signal stops the intake and drains to Kafka; a second one exits at once. SIGHUP has the configuration
+    read anew from its `source`, unless it means that the terminal is gone. Raises `ConfigError`.
     """
     keep_what_is_loaded()
-    service = Service(config, config.share(seat.number), on_listening=seat.announce)
+    share, is_led = config.share(seat.number), seat.listen is not None
+    service = Service(config, share, on_listening=seat.announce, source=source, is_led=is_led)
+    for order in seat.orders:
+        service.reloader.obey(order)
     code = 0
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stop_on_signals, service)
-            nursery.start_soon(_stop_without_supervisor, service, seat.supervisor_gone)
+            nursery.start_soon(obey_signals, service, has_terminal())
+            if seat.listen is not None:
+                nursery.start_soon(_obey_supervisor, service, seat.listen)
             await service.run()
             nursery.cancel_scope.cancel()
     except* ConfigError:
@@ -255,8 +370,8 @@ async def run(config: Config, seat: Seat = Seat()) -> int:
     return code
 
 
-async def _stop_without_supervisor(service: Service, supervisor_gone: Callable[[], Awaitable[None]]) -> None:
-    await supervisor_gone()
+async def _obey_supervisor(service: Service, listen: Callable[[Callable[[Order], None]], Awaitable[None]]) -> None:
+    await listen(service.reloader.obey)
     if not service.stopping:
         log.warning("supervisor_gone")
         signal.raise_signal(signal.SIGTERM)
@@ -271,20 +386,29 @@ def keep_what_is_loaded() -> None:
     gc.freeze()
 
 
-async def stop_on_signals(service: Service) -> None:
-    """Turn the first signal to end into `service.stop()`.
+async def obey_signals(service: Service, had_terminal: bool) -> None:
+    """Turn the first signal to end into `service.stop()`, and SIGHUP into a look at the configuration.
 
     A second signal, or `shutdown_within` seconds, end the process at once, whatever is unfinished.
     """
-    with trio.open_signal_receiver(*ending_signals()) as signals, trio.CancelScope() as overdue:
+    with trio.CancelScope() as overdue:
+        async with trio.open_nursery() as nursery:
+            await _obey_signals(service, had_terminal, nursery, overdue)
+    if overdue.cancelled_caught:
+        log.error("shutdown_overdue", shutdown_within=service.config.shutdown_within)
+        os._exit(1)
+
+
+async def _obey_signals(service: Service, had_terminal: bool, nursery: trio.Nursery, overdue: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(*obeyed_signals()) as signals:
         async for number in signals:
             name = signal.Signals(number).name
+            if number == signal.SIGHUP and (has_terminal() or not had_terminal):
+                nursery.start_soon(service.reloader.obey_signal)
+                continue
             if service.stopping:
                 log.warning("exiting_at_once", signal=name)
                 os._exit(128 + number)
             log.info("stopping", signal=name)
             service.stop()
             overdue.deadline = trio.current_time() + service.config.shutdown_within
-    if overdue.cancelled_caught:
-        log.error("shutdown_overdue", shutdown_within=service.config.shutdown_within)
-        os._exit(1)

@@ -103,8 +103,9 @@ def _service(parser: argparse.ArgumentParser) -> Run:
 
             return trio.run(workers.run, config, text, path)
         from pipeline import app
+        from pipeline.reloader import Source
 
-        return trio.run(app.run, config)
+        return trio.run(app.run, config, app.Seat(), Source(path, text))
 
     return run
 

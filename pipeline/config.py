@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from pipeline.config_checks import rules
-from pipeline.config_reader import Where, parse_yaml, read
+from pipeline.config_reader import Bounds, Rules, Where, parse_yaml, read
 from pipeline.exchanges import VENUES
 from pipeline.exchanges.venue import Venue
 from pipeline.feeds.settings import VenueSettings
@@ -19,6 +19,14 @@ from pipeline.observe.settings import HttpSettings, LogSettings
 from pipeline.sink.settings import KafkaSettings
 
 MAX_WORKERS = 64
+
+
+@attrs.frozen
+class ReloadSettings:
+    """Following changes of this file without a restart; SIGHUP has it read anew in any case."""
+
+    check: float = 10.0
+    """Seconds between looks at whether the file has changed; 0: never."""
 
 
 @attrs.frozen
@@ -37,6 +45,7 @@ class Config:
     worker_silence: float = 10.0
     """Seconds without an answer after which a worker is taken for hung: the service is not ready then."""
     shard: ShardSettings = attrs.field(factory=ShardSettings)
+    reload: ReloadSettings = attrs.field(factory=ReloadSettings)
 
     @property
     def shares(self) -> int:
@@ -91,7 +100,11 @@ def read_text(path: str | Path) -> str:
 def loads(text: str, venues: Mapping[str, Venue] = VENUES) -> Config:
     """The same from YAML text."""
     parts = rules(venues)
-    return read(parse_yaml(text), Config, attrs.evolve(parts, checks={**parts.checks, Config: _whole}))
+
+    def bounds(cls: type, field: str) -> Bounds:
+        return Bounds(0) if cls is ReloadSettings else parts.bounds(cls, field)
+
+    return read(parse_yaml(text), Config, Rules(bounds, {**parts.checks, Config: _whole}, parts.plain_numbers))
 
 
 def own_folder(directory: str, share: Share) -> str:

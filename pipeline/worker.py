@@ -1,8 +1,8 @@
 """One of several workers: what its process and the supervisor's say to each other.
 
-On the worker's standard input comes one line with the text of the configuration, so that all workers have the same one
-whenever they start; then nothing more, and its end says that the supervisor is gone. On its standard output the worker
-says where it serves HTTP.
+On the worker's standard input comes one line with the text of the configuration and the changes that were made to it,
+so that all workers have the same one whenever they start; then a line for each further change. Its end says that the
+supervisor is gone. On its standard output the worker says where it serves HTTP.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from signal import Signals
 from subprocess import PIPE
 from typing import Any, BinaryIO
@@ -21,6 +23,7 @@ import trio
 from pipeline.config import loads
 from pipeline.model.errors import ConfigError
 from pipeline.observe.logs import configure
+from pipeline.reloader import Order
 
 log = structlog.get_logger(__name__)
 
@@ -33,18 +36,21 @@ def run_worker(path: str, number: int, stdin: BinaryIO) -> int:
 
     `path` is where the supervisor read the configuration. Raises `ConfigError`.
     """
-    line = stdin.readline()
+    line = bytearray()
+    while not line.endswith(b"\n") and (part := os.read(stdin.fileno(), 1)):
+        line += part  # one by one: what follows is not ours to read
     if not line.endswith(b"\n"):
         return 1  # the supervisor ended while it started us
     try:
-        config = loads(json.loads(line)["config"])
+        greeting = json.loads(line)
+        config = loads(greeting["config"])
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
     configure(config.log)
     structlog.contextvars.bind_contextvars(worker=number)
     from pipeline import app
 
-    seat = app.Seat(number, announce, supervisor_gone)
+    seat = app.Seat(number, announce, listen, greeting["orders"])
     return trio.run(app.run, attrs.evolve(config, http=attrs.evolve(config.http, host="127.0.0.1", port=0)), seat)
 
 
@@ -54,11 +60,14 @@ def announce(address: str) -> None:
     os.dup2(2, 1)
 
 
-async def supervisor_gone() -> None:
-    """Return when the supervisor has ended, however that was."""
+async def listen(obey: Callable[[Order], None]) -> None:
+    """Pass on what the supervisor tells; returns when that has ended, however that was."""
+    rest = b""
     async with trio.lowlevel.FdStream(os.dup(0)) as stream:
-        while await stream.receive_some():
-            pass
+        async for part in stream:
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                obey(json.loads(line))
 
 
 @attrs.frozen(eq=False)
@@ -73,13 +82,16 @@ class WorkerProcess:
         """Of the operating system."""
         return self.process.pid
 
-    async def greet(self) -> str | None:
-        """Give it the configuration; returns where it serves HTTP, None if it ends without having told."""
+    async def greet(self, orders: Sequence[Order]) -> str | None:
+        """Give it the configuration and the changes of it that were made.
+
+        Returns where it serves HTTP, empty if it does not, None if it ends without having told.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         said = b""
         try:
-            await self.process.stdin.send_all(json.dumps({"config": self.config}).encode() + b"\n")
+            await self.process.stdin.send_all(json.dumps({"config": self.config, "orders": orders}).encode() + b"\n")
             async for part in self.process.stdout:
                 said += part
                 if said.endswith(b"\n"):
@@ -88,6 +100,12 @@ class WorkerProcess:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # `wait` tells how it ended
         return None
+
+    async def tell(self, order: Order) -> None:
+        """Have it follow a change of the configuration, after it was greeted; if it has ended, `wait` tells how."""
+        assert self.process.stdin is not None
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.process.stdin.send_all(json.dumps(order).encode() + b"\n")
 
     async def wait(self) -> int:
         """Its exit code, or the number of the signal that ended it, negative."""

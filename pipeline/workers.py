@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from signal import SIGKILL, SIGTERM, Signals
+from signal import SIGHUP, SIGKILL, SIGTERM, Signals
 from typing import Any, Protocol
 
 import attrs
@@ -22,16 +22,21 @@ from prometheus_client.registry import Collector
 
 from pipeline import __version__
 from pipeline.config import Config
+from pipeline.exchanges import VENUES
 from pipeline.feeds.shares import Share
-from pipeline.model.errors import PipelineError
+from pipeline.model.errors import ConfigError, PipelineError, Refused
 from pipeline.observe.aggregate import LABEL, merge_metrics, merge_statuses
+from pipeline.observe.control import LOG_LEVEL, RELOAD, RESYNC, SUBSCRIPTIONS, Controls
 from pipeline.observe.http import Pages, serve_http
+from pipeline.observe.logs import configure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Numbers, ProcessCollector, render
 from pipeline.observe.settings import HttpSettings
+from pipeline.reload import Change, read_resync
+from pipeline.reloader import Order, ReloadCollector, Reloader, Source
 from pipeline.session.clock import Clock, system_clock
 from pipeline.session.failures import leaves
-from pipeline.signals import ending_signals
+from pipeline.signals import has_terminal, obeyed_signals
 from pipeline.sink.stats import LATENCY_BOUNDS_S
 from pipeline.worker import start_worker
 
@@ -53,7 +58,8 @@ class Child(Protocol):
 
     @property
     def pid(self) -> int: ...
-    async def greet(self) -> str | None: ...
+    async def greet(self, orders: Sequence[Order]) -> str | None: ...
+    async def tell(self, order: Order) -> None: ...
     async def wait(self) -> int: ...
     def send_signal(self, number: Signals) -> None: ...
 
@@ -62,6 +68,13 @@ Launch = Callable[[int], Awaitable[Child]]
 """Starts the worker of this number; raises `OSError`."""
 Ask = Callable[[str, str], Awaitable[bytes]]
 """The body at an address and a path, whatever the HTTP status; raises `httpx.HTTPError`."""
+
+Post = Callable[[str, str, Mapping[str, Any]], Awaitable[tuple[int, dict[str, Any]]]]
+"""The HTTP status and the answer to a body sent to an address and a path; raises `httpx.HTTPError` or `ValueError`."""
+
+
+async def _nobody(address: str, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    raise httpx.ConnectError("nothing is passed on")
 
 
 @attrs.frozen
@@ -124,10 +137,15 @@ class Supervisor:
     """Keeps the workers of one instance alive until it is told to stop."""
 
     config: Config
+    """What is in force."""
     launch: Launch
     ask: Ask
     clock: Clock = system_clock
     patience: Patience = attrs.field(factory=Patience)
+    post: Post = _nobody
+    source: Source | None = None
+    """What the configuration is read from anew; None: it stays as it is."""
+    reloader: Reloader = attrs.field(init=False)
     workers: list[Worker] = attrs.field(init=False)
     code: int | None = attrs.field(default=None, init=False)
     """The exit code that something has settled already."""
@@ -137,24 +155,38 @@ class Supervisor:
     _stopped_by: Signals = attrs.field(default=SIGTERM, init=False)
     _interrupted: bool = attrs.field(default=False, init=False)
     _loop: LoopWatch = attrs.field(factory=LoopWatch, init=False)
+    _orders: list[tuple[int, Order]] = attrs.field(factory=list, init=False)
+    """What the workers have to follow, numbered: all that was accepted, but for what a reading has undone."""
+    _issued: int = attrs.field(default=0, init=False)
+    """The last number."""
+    _new_orders: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     _own_metrics: Callable[[], bytes] = attrs.field(init=False)
     _own_process: Callable[[], bytes] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.workers = [Worker(number, self.config.share(number)) for number in range(self.config.workers)]
+        self.reloader = Reloader(self.config, self._follow, self.clock, self.source, self._give_order)
         self._own_process = render([ProcessCollector(self._loop), Numbers(self._own_numbers)])
-        self._own_metrics = render([_WorkerCollector(self.workers, self._answers)])
+        self._own_metrics = render([_WorkerCollector(self.workers, self._answers), ReloadCollector(self.reloader)])
 
     async def run(self) -> int:
         """Run until all workers have ended for good; returns the exit code. Raises `Refused` if HTTP is."""
         self._started = self.clock()
         async with trio.open_nursery() as whole:
             if self.config.http.enabled:
-                pages = Pages(self.metrics, self.status, self.not_ready, self.not_started, self._loop)
+                pages = Pages(
+                    self.metrics,
+                    self.status,
+                    self.not_ready,
+                    self.not_started,
+                    self._loop,
+                    controls=self._controls(),
+                )
                 self.address = await whole.start(serve_http, self.config.http, pages)
                 log.info("http_listening", address=self.address)
             log.info("supervisor_started", version=__version__, workers=len(self.workers))
             whole.start_soon(self._kill_overdue)
+            whole.start_soon(self.reloader.watch)
             async with trio.open_nursery() as nursery:
                 for worker in self.workers:
                     nursery.start_soon(self._keep, worker)
@@ -202,6 +234,7 @@ class Supervisor:
         spool = self.config.kafka.spool
         return {
             "version": __version__,
+            "config": self.reloader.status(),
             "started": self._started,
             "now": self.clock(),
             "ready": not self.not_ready(),
@@ -238,6 +271,77 @@ class Supervisor:
 
     def _answers(self, worker: Worker) -> bool:
         return worker.answer is not None and trio.current_time() - worker.answered_at <= self.config.worker_silence
+
+    # What changes without a restart.
+
+    def _follow(self, change: Change) -> None:
+        self.config = change.config
+        if change.log:
+            configure(self.config.log)
+
+    def _give_order(self, order: Order) -> None:
+        if "config" in order:
+            self._orders = [(number, each) for number, each in self._orders if "config" in each]
+        self._issued += 1
+        self._orders.append((self._issued, order))
+        self._new_orders.unpark_all()
+
+    async def _give_orders(self, child: Child, told: int) -> None:
+        """Tell one process what came after the order of this number."""
+        while True:
+            for number, order in self._orders:
+                if number > told:
+                    told = number
+                    await child.tell(order)
+                    break  # telling takes its time: what was to be told next may have been undone
+            else:
+                await self._new_orders.park()
+
+    def _controls(self) -> Controls:
+        async def reload(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await self.reloader.reload(RELOAD)
+
+        async def subscriptions(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return self.reloader.change_subscriptions(body)
+
+        async def log_level(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return self.reloader.change_log_level(body)
+
+        return {RELOAD: reload, SUBSCRIPTIONS: subscriptions, LOG_LEVEL: log_level, RESYNC: self.renew_books}
+
+    async def renew_books(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Force new snapshots of order books, whichever workers have them.
+
+        Raises `ConfigError` if none has any of them, and `Refused` if one that did not answer might.
+        """
+        read_resync(self.config, body, VENUES)
+        found: dict[str, Any] = {"resynced": 0, "under_way": 0}
+        problems: list[str] = []
+        silent: list[int] = []
+
+        async def ask(worker: Worker) -> None:
+            code, answer = 0, dict[str, Any]()
+            with trio.move_on_after(self.config.worker_silence):
+                try:
+                    code, answer = await self.post(worker.address, RESYNC, body)
+                except (httpx.HTTPError, ValueError) as error:
+                    log.warning("worker_unanswering", worker=worker.number, reason=str(error))
+            if code == 200:
+                found["resynced"] += answer["resynced"]
+                found["under_way"] += answer["under_way"]
+            elif code == 400:
+                problems.extend(answer["problems"])
+            else:
+                silent.append(worker.number)
+
+        async with trio.open_nursery() as nursery:
+            for worker in self.workers:
+                nursery.start_soon(ask, worker)
+        if found["resynced"] or found["under_way"]:
+            return {**found, "unanswering": sorted(silent)} if silent else found
+        if silent:
+            raise Refused(f"worker {', '.join(map(str, sorted(silent)))} did not answer, and no other one has the book")
+        raise ConfigError(list(dict.fromkeys(problems)))
 
     # Keeping them alive.
 
@@ -295,11 +399,18 @@ class Supervisor:
         child.send_signal(SIGKILL)
 
     async def _look_after(self, worker: Worker, child: Child) -> None:
-        address = await child.greet()
+        told = self._issued
+        address = await child.greet([order for _, order in self._orders])
         if address is None:
             return
         worker.address = address
         self._enter(worker, "running")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_orders, child, told)
+            if address:
+                await self._keep_looking(worker, address)
+
+    async def _keep_looking(self, worker: Worker, address: str) -> None:
         while True:
             reason = "silent"
             with trio.move_on_after(self.config.worker_silence):
@@ -371,16 +482,22 @@ class _WorkerCollector(Collector):
 
 
 async def run(config: Config, text: str, path: str) -> int:
-    """Run the instance's workers until SIGTERM, SIGINT or SIGHUP; returns the exit code.
+    """Run the instance's workers until SIGTERM or SIGINT; returns the exit code.
 
     `text` is what `config` was read from, at `path`. Raises `ConfigError`.
     """
     async with httpx.AsyncClient(trust_env=False, timeout=None) as client:
-        supervisor = Supervisor(config, partial(start_worker, path, text), partial(_ask, client, config.http))
+        supervisor = Supervisor(
+            config,
+            partial(start_worker, path, text),
+            partial(_ask, client, config.http),
+            post=partial(_post, client, config.http),
+            source=Source(path, text),
+        )
         code = 1
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_obey_signals, supervisor)
+                nursery.start_soon(_obey_signals, supervisor, nursery, has_terminal())
                 code = await supervisor.run()
                 nursery.cancel_scope.cancel()
         except* PipelineError as group:
@@ -389,15 +506,30 @@ async def run(config: Config, text: str, path: str) -> int:
     return code
 
 
-async def _obey_signals(supervisor: Supervisor) -> None:
-    with trio.open_signal_receiver(*ending_signals()) as signals:
+async def _obey_signals(supervisor: Supervisor, nursery: trio.Nursery, had_terminal: bool) -> None:
+    with trio.open_signal_receiver(*obeyed_signals()) as signals:
         async for number in signals:
-            supervisor.interrupt(Signals(number))
+            if number != SIGHUP:
+                supervisor.interrupt(Signals(number))
+            elif has_terminal() or not had_terminal:
+                nursery.start_soon(supervisor.reloader.obey_signal)
+            else:
+                supervisor.interrupt(SIGTERM)  # to a worker, SIGHUP is no reason to end
 
 
 async def _ask(client: httpx.AsyncClient, settings: HttpSettings, address: str, path: str) -> bytes:
-    headers = {"Authorization": f"Bearer {settings.token.reveal()}"} if settings.token is not None else {}
-    return (await client.get(address + path, headers=headers)).content
+    return (await client.get(address + path, headers=_authorization(settings))).content
+
+
+async def _post(
+    client: httpx.AsyncClient, settings: HttpSettings, address: str, path: str, body: Mapping[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    answer = await client.post(address + path, json=body, headers=_authorization(settings))
+    return answer.status_code, answer.json()
+
+
+def _authorization(settings: HttpSettings) -> dict[str, str]:
+    return {"Authorization": f"Bearer {settings.token.reveal()}"} if settings.token is not None else {}
 
 
 def _described(code: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
+from typing import Any
 
 import attrs
 import httpx
@@ -34,6 +35,7 @@ class MadeUp:
     not_ready: list[str] = attrs.field(factory=list)
     hangs: bool = False
     signals: list[Signals] = attrs.field(factory=list)
+    orders: list[dict[str, Any]] = attrs.field(factory=list)
     code: int | None = None
     _over: trio.Event = attrs.field(factory=trio.Event)
     _end_at: trio.CancelScope | None = None
@@ -43,9 +45,14 @@ class MadeUp:
             self.code = code
             self._over.set()
 
-    async def greet(self) -> str | None:
+    async def greet(self, orders: Sequence[dict[str, Any]]) -> str | None:
+        self.orders.extend(orders)
         await trio.sleep(self.listens_after)
         return f"http://{self.pid}"
+
+    async def tell(self, order: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.orders.append(order)
 
     async def wait(self) -> int:
         while self.code is None:

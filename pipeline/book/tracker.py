@@ -114,6 +114,27 @@ class BookTracker:
             return None
         return self._announce(None, receive_time, reason)
 
+    def reconfigure(self, options: BookOptions, now: Micros) -> FeedStatus | None:
+        """Make something else of the book from here on.
+
+        Returns the gap to publish if that takes levels which were not kept, so that a new snapshot is wanted.
+        """
+        before, self.options = self.options, options
+        if options == before:
+            return None
+        if options.snapshot_interval is not None and options.snapshot_interval != before.snapshot_interval:
+            self._snapshot_due = now + options.snapshot_interval
+        self._top_due = 0
+        self._best = None
+        book = self._book
+        if not options.keeps_book and (self.rule is None or self.rule.checksum is None):
+            self._book = None
+        elif (options.keeps_book and book is None) or (options.derive_bbo and not isinstance(book, OrderBook)):
+            self._book = None
+            if self.rule is not None:  # else the next message is a whole book anyway
+                return self.invalidate(now, "other things are to be made of the book from now on")
+        return None
+
     def due(self, now: Micros) -> list[Event]:
         """Periodic snapshot and book top, where their time has come."""
         last, book = self._last, self._book

@@ -206,6 +206,21 @@ class Chain:
             self.out_of_sync.add(key)
             self.publish(status)
 
+    def reconfigure(self, now: Micros) -> None:
+        """What is made of books has changed: `book_options` says what from here on."""
+        for key, tracker in self.trackers.items():
+            status = tracker.reconfigure(self.book_options(key), now)
+            if status is not None:
+                self.out_of_sync.add(key)
+                self.publish(status)
+
+    def drop(self, key: BookKey) -> BookTracker | None:
+        """A book is not subscribed any more: nothing is made of it, and should it come back it begins anew."""
+        self.out_of_sync.discard(key)
+        self._awaited.pop(key, None)
+        self._seeded.pop(key, None)
+        return self.trackers.pop(key, None)
+
     def await_seed(self, key: BookKey) -> None:
         """Keep the updates of a book until its snapshot comes, over REST or the stream."""
         self._awaited[key] = []

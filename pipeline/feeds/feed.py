@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
 import attrs
 import structlog
 
+from pipeline.book.tracker import BookOptions
 from pipeline.exchanges.accounts import Steps
 from pipeline.exchanges.venue import BookSeed, Outcome, Subscription, VenueSession
 from pipeline.feeds.chain import Chain, Publish
@@ -264,6 +265,30 @@ class Feed:
         self._changes.append((False, tuple(removed)))
         self._changes.append((True, tuple(added)))
 
+    def revise(self, changed: Iterable[Subscription]) -> None:
+        """Judge the silence of granted subscriptions by what is configured now."""
+        for subscription in changed:
+            if (watch := self._watches.get(subscription.topic)) is not None:
+                watch.subscription = subscription
+
+    def reconfigure_books(self, options: Mapping[BookKey, BookOptions]) -> None:
+        """What is made of books has changed; a book that lacks levels for it is subscribed anew."""
+        now = Micros(self.clock())
+        if self.tap is not None:
+            self.tap.books(options, now)
+        self.chain.reconfigure(now)
+
+    def renew(self, key: BookKey, reason: str) -> bool:
+        """Announce a gap in a book and, at the next tick, subscribe it anew; False if it is not complete as it is."""
+        tracker = self.chain.trackers.get(key)
+        if tracker is None or not tracker.valid or key not in self._books:
+            return False
+        now = Micros(self.clock())
+        if self.tap is not None:
+            self.tap.invalidated(key, now, reason)
+        self.chain.invalidate(key, now, reason)
+        return True
+
     def _apply_changes(self, now: float) -> None:
         changes, self._changes = self._changes, []
         for wanted, subscriptions in changes:
@@ -307,7 +332,8 @@ class Feed:
                 self._await_seed(watch, now)
         else:
             self._watches.pop(topic, None)
-            self._books.pop((subscription.channel, subscription.instrument), None)
+            if subscription.kind == "book":
+                self._drop_book((subscription.channel, subscription.instrument))
             if outcome.status == "refused":
                 self.stats.refused[topic] = outcome.reason
                 self.log("subscription_refused", f"{topic}: {outcome.reason}")
@@ -315,6 +341,16 @@ class Feed:
             else:
                 self._status("unsubscribed", "channel", outcome.reason or topic, subscription)
         self.stats.subscribed = len(self._watches)
+
+    def _drop_book(self, key: BookKey) -> None:
+        self._books.pop(key, None)
+        if self.chain.awaits(key) or key in self.chain.trackers:
+            self._count()
+            if self.tap is not None:
+                self.tap.dropped(key)
+            if (tracker := self.chain.drop(key)) is not None:
+                self._gaps_counted -= tracker.gaps
+                self._failures_counted -= tracker.checksum_failures
 
     def _refuse_if_nothing_is_left(self) -> None:
         if self.stats.refused and not self._watches and self.session.ready and not self._changes:

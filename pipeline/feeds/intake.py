@@ -12,7 +12,7 @@ import attrs
 import structlog
 import trio
 
-from pipeline.exchanges.venue import Venue
+from pipeline.exchanges.venue import Subscription, Venue
 from pipeline.feeds.account_file import AccountFile
 from pipeline.feeds.account_state import AccountState
 from pipeline.feeds.catalogue import InstrumentBook, read_market
@@ -113,6 +113,10 @@ class Intake:
     _accounts: dict[str, AccountState] = attrs.field(factory=dict, init=False)
     _connects: Limiter = attrs.field(init=False)
     _requests: Limiter = attrs.field(init=False)
+    _markets: set[str] = attrs.field(factory=set, init=False)
+    """Whose catalogue has been read."""
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    """Set when there are settings that the plan does not follow yet."""
     _leaving: dict[Key, float] = attrs.field(factory=dict, init=False)
     """Until when topics are kept that belong to another share by now."""
 
@@ -157,12 +161,33 @@ class Intake:
             await account.save()
 
     async def follow(self, listing: Listing, tls: ssl.SSLContext | None) -> None:
-        """Keep connections as the listing wants them, until cancelled."""
+        """Keep connections as the settings and the listing want them, until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
-                if await self._refresh(listing):
+                changed, self._changed = self._changed, trio.Event()
+                # What has changed must not wait for the catalogue of a market that is new.
+                if await self._refresh(listing) or (changed.is_set() and self.stats.catalogue_reads):
                     self._apply(nursery, tls)
-                await trio.sleep(self._pause())
+                with trio.move_on_after(self._pause()) as pause:
+                    await self._changed.wait()
+                    while not self._missing_markets():
+                        self._changed = trio.Event()
+                        self._apply(nursery, tls)
+                        pause.deadline = min(pause.deadline, trio.current_time() + self._pause())
+                        await self._changed.wait()
+
+    def retarget(self, settings: VenueSettings) -> None:
+        """Follow other settings, soon and on the living connections: what they have in common is not touched.
+
+        `channels`, `refresh_instruments`, `publish_instruments` and `max_topics_per_connection` may differ.
+        """
+        self.settings = settings
+        self._changed.set()
+
+    def renew_books(self, wanted: Callable[[Subscription], bool], reason: str) -> tuple[int, int]:
+        """Ask for new snapshots of order books, as `Link.renew_books`."""
+        found = [link.renew_books(wanted, reason) for link in self._links.values()]
+        return sum(renewed for renewed, _ in found), sum(waiting for _, waiting in found)
 
     @property
     def links(self) -> Mapping[str, Link]:
@@ -179,6 +204,7 @@ class Intake:
         try:
             for market in catalogue_markets(self.venue, self.settings):
                 found = await read_market(self.venue, market, listing.get_json_bytes, self.around.clock)
+                self._markets.add(market)
                 # At once: what the next market's trouble held back would never be published.
                 self._announce(market, self._instruments.replace(market, found, self.around.clock()))
         except (SessionError, BadMessage) as error:
@@ -201,10 +227,13 @@ class Intake:
             for instrument in changed:
                 self.around.publish(instrument)
 
+    def _missing_markets(self) -> set[str]:
+        return set(catalogue_markets(self.venue, self.settings)) - self._markets
+
     def _pause(self) -> float:
         """Seconds to the next reading: soon while there is nothing to run with, unless the venue refused."""
         refresh = self.settings.refresh_instruments
-        if self.stats.catalogue_reads or self.stats.state == "refused":
+        if not self._missing_markets() or self.stats.state == "refused":
             return refresh
         doublings = min(self.stats.catalogue_failures, 16)
         return min(refresh, self.settings.reconnect.max, self.settings.reconnect.first * 2.0**doublings)

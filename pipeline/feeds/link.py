@@ -122,22 +122,37 @@ class Link:
         """Follow a changed plan on the living connection: what stays is not touched."""
         before = {s.topic: s for s in self.plan.subscriptions}
         after = {s.topic: s for s in plan.subscriptions}
+        books = self._all_book_options()
         self._follow(plan)
         added = [s for topic, s in after.items() if topic not in before]
         removed = [s for topic, s in before.items() if topic not in after]
+        revised = [s for topic, s in after.items() if before.get(topic, s) != s]
+        options = self._all_book_options()
         for subscription in removed:
             self.stats.refused.pop(subscription.topic, None)
-        if self._alarms and (added or removed):
-            log.info("plan_changed", connection=plan.id, added=len(added), removed=len(removed))
-            for feed, alarm in self._alarms.items():
+        if not self._alarms or not (added or removed or revised or options != books):
+            return
+        log.info("plan_changed", connection=plan.id, added=len(added), removed=len(removed))
+        for feed, alarm in self._alarms.items():
+            feed.reconfigure_books(options)
+            feed.revise(revised)
+            if added or removed:
                 if feed.tap is None:
                     feed.tap = self._tap(feed.connection, is_held=False, is_joined=True)
                     if feed.tap is not None and (policy := feed.chain.conflated) is not None:
                         feed.tap.conflated(policy)
-                else:
-                    feed.tap.books(self._all_book_options())
                 feed.change(added, removed)
                 alarm.ring()
+
+    def renew_books(self, wanted: Callable[[Subscription], bool], reason: str) -> tuple[int, int]:
+        """Ask for new snapshots of the books that are meant.
+
+        Returns how many are asked for, and how many have no snapshot that could be replaced: theirs is on its way.
+        """
+        meant = [s for s in self.plan.subscriptions if s.kind == BOOK and wanted(s)]
+        feeds = [feed for feed in self._alarms if not feed.chain.is_held]
+        renewed = sum(any(feed.renew((s.channel, s.instrument), reason) for feed in feeds) for s in meant)
+        return renewed, len(meant) - renewed
 
     def book_standing(self) -> BookStanding:
         """How the books of the newest connection that brings any stand now."""

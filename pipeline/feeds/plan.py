@@ -137,8 +137,9 @@ def make_plan(
     for plan in before:
         draft = _Draft(plan.id, plan.group, plan.endpoint, plan.login, plan.account)
         for want in plan.wants:
-            if (stays := wanted.pop(want.key, None)) is not None:
-                draft.add(stays)
+            stays = wanted.get(want.key)
+            if stays is not None and stays.group == plan.group:
+                draft.add(wanted.pop(want.key))
         drafts.setdefault((plan.group, plan.endpoint), []).append(draft)
     for want in wanted.values():
         own = drafts.setdefault((want.group, want.subscription.endpoint), [])

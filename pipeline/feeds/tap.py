@@ -33,8 +33,14 @@ class Tap(Protocol):
     def seeded(self, subscription: Subscription, body: bytes, receive_time: Micros) -> None:
         """The snapshot has come."""
 
-    def books(self, options: Mapping[BookKey, BookOptions]) -> None:
+    def books(self, options: Mapping[BookKey, BookOptions], now: Micros) -> None:
         """The plan has changed: what is made of books from now on."""
+
+    def invalidated(self, key: BookKey, now: Micros, reason: str) -> None:
+        """Somebody wants a new snapshot of a book."""
+
+    def dropped(self, key: BookKey) -> None:
+        """A book is not subscribed any more."""
 
     def conflated(self, policy: ConflationPolicy | None) -> None:
         """Of these topics only the latest states are published from now on; None: the connection has caught up."""

@@ -21,6 +21,7 @@ from hypercorn.typing import ASGIFramework
 
 from pipeline.model.errors import Refused
 from pipeline.observe.access import CHALLENGE, Access
+from pipeline.observe.control import PREFIX, Controls, ask
 from pipeline.observe.live import Live
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.markup import element, joined
@@ -57,6 +58,8 @@ class Pages:
     """Why the service is not ready; empty if it is."""
     not_started: Callable[[], list[str]] = list
     """What the first start waits for; not asked again once it was empty."""
+    controls: Controls = attrs.field(factory=dict, kw_only=True)
+    """What can be asked for beside these pages."""
     loop: LoopWatch = attrs.field(factory=LoopWatch)
     """Runs for as long as the pages are served."""
 
@@ -154,6 +157,8 @@ class _Site:
             if answer is None and path == "/events" and method == "GET":
                 await self._events(receive, send)
                 return
+            if answer is None and path.startswith(PREFIX):
+                answer = await self._control(method, path, headers, receive)
             answer = answer or self._answer(path, headers)
         except Exception:
             # Hypercorn would only say that something went wrong, and not to whom.
@@ -170,6 +175,8 @@ class _Site:
             return _Answer.json(503, {"error": "the token of this service cannot be read"})
         if not allowed:
             return _Answer.json(401, {"error": "a token is needed"}, www_authenticate=CHALLENGE)
+        if path.startswith(PREFIX):
+            return None
         if path not in _PATHS and path not in self._static:
             return _Answer.json(404, {"error": "unknown path", "paths": _PATHS})
         if method not in ("GET", "HEAD"):
@@ -177,6 +184,11 @@ class _Site:
         if path == "/events" and method == "GET" and self.live.is_full:
             return _Answer.json(503, {"error": "too many watch already"}, retry_after="10")
         return None
+
+    async def _control(self, method: str, path: str, headers: Mapping[bytes, bytes], receive: Any) -> _Answer:
+        has_token = self.access.token is not None
+        found = await ask(self.pages.controls, method, path, headers, receive, has_token=has_token)
+        return _Answer(found.status, _JSON, json.dumps(found.value).encode(), found.headers)
 
     def _answer(self, path: str, headers: Mapping[bytes, bytes]) -> _Answer:
         if path == "/healthz":

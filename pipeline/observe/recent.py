@@ -17,8 +17,9 @@ _MAX_TEXT = 300
 
 # Of the lines below warning, those that tell that something is well again, or was done.
 _GOOD_NEWS = frozenset({
-    "connection_live", "kafka_ready", "kafka_up", "plan_changed", "reading_resumes", "replacement_took_over",
-    "service_started", "spool_empty", "spool_has_room", "spool_usable_again", "stopping",
+    "config_applied", "connection_live", "control_accepted", "kafka_ready", "kafka_up", "plan_changed",
+    "reading_resumes", "replacement_took_over", "service_started", "spool_empty", "spool_has_room",
+    "spool_usable_again", "stopping",
 })  # fmt: skip
 _FRAME = frozenset({
     "event", "level", "timestamp", "logger", "exc_info", "exception", "stack_info", "_record", "_from_structlog",

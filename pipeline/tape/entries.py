@@ -104,6 +104,21 @@ class Books(Struct, tag="books"):
     books: list[Book]
 
 
+class Invalidated(Struct, tag="invalidated"):
+    """Somebody wanted a new snapshot of a book."""
+
+    channel: str
+    instrument: str | None
+    reason: str
+
+
+class Dropped(Struct, tag="dropped"):
+    """A book was not subscribed any more."""
+
+    channel: str
+    instrument: str | None
+
+
 class Known(Struct, tag="known"):
     """The catalogue of a market has this entry from here on."""
 
@@ -163,6 +178,8 @@ class Forgotten(Struct, tag="forgotten"):
 Note = (
     Opened
     | Books
+    | Invalidated
+    | Dropped
     | Known
     | Listed
     | Published

@@ -125,6 +125,11 @@ class Player:
             case entries.Books():
                 self._books[connection].clear()
                 self._books[connection].update(_options(note.books))
+                chain.reconfigure(now)
+            case entries.Invalidated():
+                chain.invalidate((note.channel, note.instrument), now, note.reason)
+            case entries.Dropped():
+                chain.drop((note.channel, note.instrument))
             case entries.Due():
                 chain.due(now)
             case entries.Awaited():

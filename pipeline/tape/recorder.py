@@ -152,11 +152,17 @@ class RecordingTap:
         s = subscription
         self.note(entries.Seeded(s.topic, s.kind, s.channel, s.market, s.instrument, body), receive_time)
 
-    def books(self, options: Mapping[BookKey, BookOptions]) -> None:
+    def books(self, options: Mapping[BookKey, BookOptions], now: Micros) -> None:
         books = _books(options)
         if self.opened is not None and self.opened.books != books:
             self.opened.books = books
-            self.note(entries.Books(books), self.recorder.clock())
+            self.note(entries.Books(books), now)
+
+    def invalidated(self, key: BookKey, now: Micros, reason: str) -> None:
+        self.note(entries.Invalidated(*key, reason), now)
+
+    def dropped(self, key: BookKey) -> None:
+        self.note(entries.Dropped(*key), self.recorder.clock())
 
     def conflated(self, policy: ConflationPolicy | None) -> None:
         note = None
