@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 project = "exchange-pipeline"
 release = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"]["version"]
@@ -21,7 +22,7 @@ html_show_sphinx = False
 html_copy_source = False
 
 myst_heading_anchors = 4  # as GitHub makes them: the files are read there as they are
-# Links out of this folder (schemas, manifests) lead into the checkout; tests/docs sees that they are good.
+# Links to folders outside of this one are text on the site; tests/docs sees that all links are good.
 # DuckDB's structs are no SQL that the highlighter knows.
 suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
@@ -37,6 +38,7 @@ CHAPTERS = {
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", add_navigation)
+    app.connect("source-read", take_along)
 
 
 def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
@@ -50,6 +52,17 @@ def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += _toctree(
             sorted(path.stem for path in (HERE / "runbook").glob("*.md") if path.stem != "README"), ""
         )
+
+
+def take_along(app: Sphinx, page: str, source: list[str]) -> None:
+    """Copy pages from outside of this folder, such as ARCHITECTURE.md, that are linked to."""
+    folder = (HERE / page).parent
+
+    def link(match: re.Match[str]) -> str:
+        inside = (folder / match[1]).resolve().is_relative_to(HERE)
+        return match[0] if inside else f"](path:{match[1]})"
+
+    source[0] = re.sub(r"\]\(([\w./-]+\.md)(?:#[\w-]+)?\)", link, source[0])
 
 
 def _toctree(names: list[str], title: str) -> str:

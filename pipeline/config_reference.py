@@ -36,7 +36,7 @@ One YAML file. Written by `python -m pipeline reference config` from the program
 
 - What is not given has the default. An unknown key, a key given twice and a value of another type are refused, all
   at once, each with its path: `python -m pipeline check --config config.yaml`.
-- **duration**: seconds, or a text like `500ms`, `15s`, `5m`, `2h`, `7d`; always above 0.
+- **duration**: seconds, or a text like `500ms`, `15s`, `5m`, `2h`, `7d`; above 0, unless bounds are given.
 - **size**: bytes, at least 1, or a text like `64MiB`, `10GB`.
 - **secret**: `{env: NAME}` or `{file: PATH}`. The value itself is refused here.
 - A list of texts may be given as one text. `null` is what a key without a value has.

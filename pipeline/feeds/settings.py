@@ -135,6 +135,7 @@ class AccountSettings:
     passphrase: Secret | None = None
     """OKX only."""
     channels: tuple[AccountChannelSettings, ...] = ()
+    """What to subscribe to, by channel; an account without any can still log in for market data."""
     reconcile: ReconcileSettings = attrs.field(factory=ReconcileSettings)
     archive: bool = False
     """Whether to archive its messages, which tell all about it to whoever may read the archive."""
@@ -227,6 +228,7 @@ class VenueSettings:
     environment: str | None = None
     """None: the venue's production environment."""
     channels: tuple[ChannelSettings, ...] = ()
+    """The market data to subscribe to."""
     accounts: Mapping[str, AccountSettings] = attrs.field(factory=dict)
     """By the name that their events shall have."""
     urls: UrlSettings = attrs.field(factory=UrlSettings)
