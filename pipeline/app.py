@@ -28,6 +28,9 @@ from pipeline.observe.http import Pages, serve_http
 from pipeline.observe.logs import configure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
+from pipeline.observe.process import with_process
+from pipeline.observe.progress import report_progress
+from pipeline.observe.terminal import show
 from pipeline.reload import Change, read_resync
 from pipeline.reloader import Order, ReloadCollector, Reloader, Source
 from pipeline.session.clock import Clock, system_clock
@@ -182,6 +185,10 @@ class Service:
             "spool": {"max_bytes": kafka.spool.max_bytes, "when_full": kafka.spool.when_full},
             "latency_bounds_s": LATENCY_BOUNDS_S,
         }
+
+    def full_status(self) -> dict[str, Any]:
+        """The same with what the process itself knows."""
+        return with_process(self.status(), self._loop)
 
     def _venue_status(self, intake: Intake) -> dict[str, Any]:
         status = attrs.asdict(intake.refreshed_stats())
@@ -342,11 +349,12 @@ class Seat:
     """What it has told before."""
 
 
-async def run(config: Config, seat: Seat = Seat(), source: Source | None = None) -> int:
+async def run(config: Config, seat: Seat = Seat(), source: Source | None = None, *, is_live: bool = False) -> int:
     """Run the service, or one of its workers, until SIGTERM or SIGINT; returns the process's exit code.
 
     The first signal stops the intake and drains to Kafka; a second one exits at once. SIGHUP has the configuration
-    read anew from its `source`, unless it means that the terminal is gone. Raises `ConfigError`.
+    read anew from its `source`, unless it means that the terminal is gone. With `is_live`, standard output
+    shows the status. Raises `ConfigError`.
     """
     keep_what_is_loaded()
     share, is_led = config.share(seat.number), seat.listen is not None
@@ -359,6 +367,7 @@ async def run(config: Config, seat: Seat = Seat(), source: Source | None = None)
             nursery.start_soon(obey_signals, service, has_terminal())
             if seat.listen is not None:
                 nursery.start_soon(_obey_supervisor, service, seat.listen)
+            nursery.start_soon(show if is_live else report_progress, service.full_status)
             await service.run()
             nursery.cancel_scope.cancel()
     except* ConfigError:

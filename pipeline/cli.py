@@ -72,7 +72,7 @@ def _dispatch(argv: list[str]) -> int:
         command = Command("", _service)
         parser = argparse.ArgumentParser(
             prog=PROGRAM,
-            usage=f"{PROGRAM} --config FILE\n       {PROGRAM} COMMAND [--help] …",
+            usage=f"{PROGRAM} --config FILE [--live]\n       {PROGRAM} COMMAND [--help] …",
             description="Crypto exchange WebSocket streams, normalized and delivered to Kafka as Avro.",
             epilog="commands:\n" + "\n".join(f"  {name:<10} {each.summary}" for name, each in COMMANDS.items()),
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,6 +85,11 @@ def _dispatch(argv: list[str]) -> int:
 
 def _service(parser: argparse.ArgumentParser) -> Run:
     _add_config(parser, "run the service with this configuration until SIGTERM or SIGINT")
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="show on standard output how it goes: a table, or lines if that is no terminal",
+    )
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # see `pipeline.worker`
 
     def run(arguments: argparse.Namespace) -> int:
@@ -96,16 +101,18 @@ def _service(parser: argparse.ArgumentParser) -> Run:
         config, text = _load_with_text(path)
         with _problems_of(path):
             config.share()
+        from functools import partial
+
         import trio
 
         if config.workers > 1:
             from pipeline import workers
 
-            return trio.run(workers.run, config, text, path)
+            return trio.run(partial(workers.run, config, text, path, is_live=arguments.live))
         from pipeline import app
         from pipeline.reloader import Source
 
-        return trio.run(app.run, config, app.Seat(), Source(path, text))
+        return trio.run(partial(app.run, config, app.Seat(), Source(path, text), is_live=arguments.live))
 
     return run
 

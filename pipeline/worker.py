@@ -120,11 +120,14 @@ class WorkerProcess:
         self.process.send_signal(number)
 
 
-async def start_worker(path: str, config: str, number: int) -> WorkerProcess:
-    """Start a worker's process; `config` is the text of the file at `path`. Raises `OSError`."""
+async def start_worker(path: str, config: str, number: int, *, stderr: int | None = None) -> WorkerProcess:
+    """Start a worker's process; `config` is the text of the file at `path`. Raises `OSError`.
+
+    `stderr` is a file for its standard error instead of ours.
+    """
     # In a group of its own: what a terminal sends to all of ours, the supervisor passes on once.
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "pipeline", "--config", path, OPTION, str(number)],
-        stdin=PIPE, stdout=PIPE, process_group=0,
+        stdin=PIPE, stdout=PIPE, stderr=stderr, process_group=0,
     )  # fmt: skip
     return WorkerProcess(process, config)

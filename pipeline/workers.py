@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from signal import SIGHUP, SIGKILL, SIGTERM, Signals
 from typing import Any, Protocol
@@ -31,7 +32,9 @@ from pipeline.observe.http import Pages, serve_http
 from pipeline.observe.logs import configure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Numbers, ProcessCollector, render
+from pipeline.observe.process import with_process
 from pipeline.observe.settings import HttpSettings
+from pipeline.observe.terminal import shared_stderr, show
 from pipeline.reload import Change, read_resync
 from pipeline.reloader import Order, ReloadCollector, Reloader, Source
 from pipeline.session.clock import Clock, system_clock
@@ -245,6 +248,10 @@ class Supervisor:
             "recent": [note for answer in answers for note in answer.get("recent", ())],
             "workers": [self._describe(worker) for worker in self.workers],
         }
+
+    def full_status(self) -> dict[str, Any]:
+        """The same with what this process itself knows."""
+        return with_process(self.status(), self._loop)
 
     def metrics(self) -> bytes:
         """Everybody's metrics with the label of the worker."""
@@ -481,15 +488,19 @@ class _WorkerCollector(Collector):
         yield from (up, restarts)
 
 
-async def run(config: Config, text: str, path: str) -> int:
+async def run(config: Config, text: str, path: str, *, is_live: bool = False) -> int:
     """Run the instance's workers until SIGTERM or SIGINT; returns the exit code.
 
-    `text` is what `config` was read from, at `path`. Raises `ConfigError`.
+    `text` is what `config` was read from, at `path`. With `is_live`, standard output shows the status of them all.
+    Raises `ConfigError`.
     """
-    async with httpx.AsyncClient(trust_env=False, timeout=None) as client:
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=None) as client,
+        shared_stderr() if is_live else nullcontext() as stderr,
+    ):
         supervisor = Supervisor(
             config,
-            partial(start_worker, path, text),
+            partial(start_worker, path, text, stderr=stderr),
             partial(_ask, client, config.http),
             post=partial(_post, client, config.http),
             source=Source(path, text),
@@ -498,6 +509,8 @@ async def run(config: Config, text: str, path: str) -> int:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_obey_signals, supervisor, nursery, has_terminal())
+                if is_live:
+                    nursery.start_soon(show, supervisor.full_status)
                 code = await supervisor.run()
                 nursery.cancel_scope.cancel()
         except* PipelineError as group:

@@ -130,6 +130,8 @@ class Intake:
         self.stats.connect_waiting = self._connects.waiting
         self.stats.connect_waited = self._connects.waited_s
         self.stats.rest_waited = self._requests.waited_s
+        self.stats.markets = len(catalogue_markets(self.venue, self.settings))
+        self.stats.markets_read = self.stats.markets - len(self._missing_markets())
         self.stats.state_failures = sum(account.save_failures for account in self._accounts.values())
         if self._rest is not None:
             self.stats.clock_offset = self._rest.offset_us

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,9 +24,9 @@ from pipeline.observe.control import PREFIX, Controls, ask
 from pipeline.observe.live import Live
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.markup import element, joined
-from pipeline.observe.metrics import CONTENT_TYPE, resident_bytes
+from pipeline.observe.metrics import CONTENT_TYPE
 from pipeline.observe.page import SECTION_IDS
-from pipeline.observe.recent import RECENT
+from pipeline.observe.process import with_process
 from pipeline.observe.settings import HttpSettings
 
 log = structlog.get_logger(__name__)
@@ -145,10 +144,7 @@ class _Site:
         return app
 
     def status(self) -> dict[str, Any]:
-        process = {"pid": os.getpid(), "resident_bytes": resident_bytes(), "loop_late_s": self.pages.loop.late_s}
-        told = self.pages.status()
-        recent = sorted([*RECENT.notes(), *told.pop("recent", ())], key=lambda note: int(note["time"]))
-        return {"process": process, "recent": recent, **told}
+        return with_process(self.pages.status(), self.pages.loop)
 
     async def _request(self, scope: Any, receive: Any, send: Any) -> None:
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])

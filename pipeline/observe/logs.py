@@ -97,14 +97,17 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
 @contextmanager
 def written_to(stream: TextIO) -> Iterator[None]:
     """Send the log's lines there for as long as the block runs."""
-    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, QuietHandler)]
-    before = [(handler, handler.setStream(stream)) for handler in handlers]
+    former = [handler.setStream(stream) for handler in _writers()]
     try:
         yield
     finally:
-        for handler, former in before:
-            if former is not None:
-                handler.setStream(former)
+        for handler in _writers():  # `configure` may have replaced them
+            if handler.stream is stream and former and former[0] is not None:
+                handler.setStream(former[0])
+
+
+def _writers() -> list[QuietHandler]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, QuietHandler)]
 
 
 def _renderer(*, console: bool, colours: bool) -> list[Processor]:

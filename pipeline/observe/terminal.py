@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TextIO
 
@@ -91,12 +91,15 @@ async def _aside(write: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def shared_stderr() -> AsyncIterator[int]:
-    """A file for the standard error of child processes, whose lines then go where our own go.
+async def shared_stderr() -> AsyncIterator[int | None]:
+    """For child processes, a file instead of our standard error, so that their lines go above the table.
 
-    The processes should have ended when the block does.
+    None where no table is painted over it. The processes should have ended when the block does.
     """
-    receiving, sending = os.pipe()
+    if not (can_paint(open_console(sys.stdout)) and sys.stderr.isatty()):
+        yield None
+        return
+    receiving, sending = os.openpty()  # they write for people, as to the terminal itself
     async with trio.lowlevel.FdStream(receiving) as stream, trio.open_nursery() as nursery:
         nursery.start_soon(_relay, stream)
         try:
@@ -108,14 +111,9 @@ async def shared_stderr() -> AsyncIterator[int]:
 
 async def _relay(stream: trio.lowlevel.FdStream) -> None:
     rest = b""
-    async for data in stream:
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            _write(sys.stderr, line)
-    if rest:
-        _write(sys.stderr, rest)
-
-
-def _write(stream: TextIO, line: bytes) -> None:
-    stream.write(f"{line.decode(errors='replace')}\n")
-    stream.flush()
+    with suppress(trio.BrokenResourceError):  # what the end of the last writer comes as
+        async for data in stream:
+            *lines, rest = (rest + data).split(b"\r\n")
+            for line in lines:
+                sys.stderr.write(f"{line.decode(errors='replace')}\n")
+            sys.stderr.flush()
