@@ -36,7 +36,7 @@ def before() -> Config:
 def test_the_same_is_no_change(before: Config) -> None:
     change = compare(before, loads(BEFORE))
     assert (change.config, change.applied, change.needs_restart) == (before, (), ())
-    assert not change.added and not change.removed and not change.changed and not change.log
+    assert (change.added, change.removed, change.changed, change.log) == ((), (), (), False)
 
 
 def test_venues_channels_and_the_log_are_followed(before: Config) -> None:
@@ -55,8 +55,9 @@ def test_venues_channels_and_the_log_are_followed(before: Config) -> None:
 def test_what_is_not_followed_is_named_and_the_rest_is_applied(before: Config) -> None:
     text = BEFORE.replace("20ms", "1s").replace("spool}", "other}").replace("[BTCUSDT, ETHUSDT]", "[BTCUSDT]")
     text = text.replace("      main:", "      desk: {api_key: {env: A}, api_secret: {env: B}}\n      main:")
-    text = text.replace("    channels:\n      - {market: linear, channel: [", "    timeouts: {connect: 1s}\n    channels:\n"
-                        "      - {market: spot, channel: trade, account: desk}\n      - {market: linear, channel: [")  # fmt: skip
+    first = "    channels:\n      - {market: linear, channel: ["
+    more = "    timeouts: {connect: 1s}\n    channels:\n      - {market: spot, channel: trade, account: desk}\n"
+    text = text.replace(first, more + first.partition("\n")[2])
     change = compare(before, loads(text + "http: {port: 1}\nworkers: 2\nshard: {count: 2}"))
     assert set(change.needs_restart) == {
         "kafka.linger", "kafka.spool.directory", "http.port", "workers", "shard.count", "venues.bybit.accounts.desk",

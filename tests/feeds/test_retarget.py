@@ -38,7 +38,7 @@ async def test_what_stays_is_not_touched(autojump_clock: MockClock) -> None:
     trades = entry("trade", "BTC", "ETH")
     world, host = World(VenueSettings(channels=(trades, entry("ticker", "BTC")))), RestHost(["BTC", "ETH", "SOL"])
     async with venue_running(world, host) as intake:
-        first, second = world.wires
+        first, second = sorted(world.wires, key=lambda wire: "ticker" in asked(wire)[0])
         first.push(trade("1"))
         await trio.sleep(TICK)
         intake.retarget(attrs.evolve(world.settings, channels=(entry("trade", "BTC", "SOL"), entry("book", "BTC"))))
@@ -51,9 +51,7 @@ async def test_what_stays_is_not_touched(autojump_clock: MockClock) -> None:
         assert list(intake.links) == ["toy.spot.trade.0", "toy.spot.book.0"]
         assert intake.links["toy.spot.trade.0"].stats.generation == 1
     assert world.trades() == ["1", "2"]
-    changes = told(world)[told(world).index(("unsubscribed", "ETH")) - 1 :]
-    assert ("lost", None) in told(world)
-    assert ("subscribed", "SOL") in changes
+    assert {("unsubscribed", "ETH"), ("subscribed", "SOL"), ("lost", None)} <= set(told(world))
 
 
 async def test_a_change_waits_for_no_reading_of_the_catalogue(autojump_clock: MockClock) -> None:
@@ -88,7 +86,8 @@ async def test_a_channel_that_changes_its_connections_moves(autojump_clock: Mock
         await trio.sleep(TICK)
         assert list(intake.links) == ["toy.all.spot.0"]
         assert asked(world.wires[2]) == ["subscribe trade.BTC ticker.BTC"]
-        assert world.wires[0].closed and world.wires[1].closed
+        assert world.wires[0].closed
+        assert world.wires[1].closed
 
 
 async def test_a_longer_silence_is_allowed_at_once(autojump_clock: MockClock) -> None:
@@ -148,9 +147,8 @@ async def test_nothing_is_made_of_a_book_that_is_no_longer_subscribed(autojump_c
         wire.push(book(9))
         await trio.sleep(TICK)
         assert intake.links["toy.spot.book.0"].stats.gaps == 0
-        assert [e.sequence for e in world.published if isinstance(e, BookUpdate) and e.origin.instrument == "BTC"] == [
-            9
-        ]
+        updates = [e for e in world.published if isinstance(e, BookUpdate) and e.origin.instrument == "BTC"]
+        assert [e.sequence for e in updates] == [9]
 
 
 async def test_a_forced_resync_is_a_gap_that_is_told(autojump_clock: MockClock) -> None:
@@ -222,7 +220,12 @@ async def test_a_replay_makes_of_books_what_was_made_of_them(autojump_clock: Moc
         await trio.sleep(11)
         published = list(world.published)
     replayed: list[Event] = []
-    player = Player(ToyVenue(), lambda event: replayed.append(event) is None, _no_report)
+
+    def publish(event: Event) -> bool:
+        replayed.append(event)
+        return True
+
+    player = Player(ToyVenue(), publish, _no_report)
     for each in kept.entries:
         player.take(each)
     assert _plain(replayed[: len(published)]) == _plain(published)
