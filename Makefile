@@ -21,7 +21,10 @@ IMAGE ?= localhost/exchange-pipeline:$(RELEASE)
 IMAGE_ARGS ?=
 SOURCE ?= unknown
 
-.PHONY: demo test test-quick bench manifests image test-image docs sbom licences check lint typecheck format lock python clean help
+AUTOBAHN := .venv-autobahn
+PYTHON2 ?= python2.7
+
+.PHONY: demo test test-quick bench autobahn manifests image test-image docs sbom licences check lint typecheck format lock python clean help
 
 help:
 	@echo 'make demo        start the pipeline on simulated venues; needs no keys and no Kafka'
@@ -34,6 +37,7 @@ help:
 	@echo 'make docs        build the documentation site into build/docs'
 	@echo 'make sbom        write the bill of materials, build/sbom.cdx.json (CycloneDX), from the lock'
 	@echo 'make licences    fail for a dependency whose licence pyproject.toml does not allow'
+	@echo 'make autobahn    run the WebSocket reader against the Autobahn test suite (needs PYTHON2=a Python 2.7)'
 	@echo 'make check       lint and type check'
 	@echo 'make format      format the code, mend what the linter can mend'
 	@echo 'make lock        write the lock files again (LOCK_ARGS=--upgrade for newer versions)'
@@ -87,6 +91,15 @@ format: $(DEV)/installed-$(VERSION)
 	$(DEV)/bin/ruff check --fix
 	$(DEV)/bin/ruff format
 
+# Its package runs on Python 2.7 only, in which it serves; our client is tested.
+autobahn: $(DEV)/installed-$(VERSION) $(AUTOBAHN)/installed
+	$(DEV)/bin/python -m tests.autobahn --suite $(AUTOBAHN) --python2 $(PYTHON2)
+
+$(AUTOBAHN)/installed:
+	rm -rf $(AUTOBAHN)
+	$(PYTHON2) -m pip install --quiet --disable-pip-version-check --target $(AUTOBAHN) autobahntestsuite==0.8.2
+	touch $@
+
 # The locks hold digests and no address, so that they install from any index.
 lock: $(LOCK)/installed-$(VERSION)
 	$(LOCK)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
@@ -102,7 +115,7 @@ lock: $(LOCK)/installed-$(VERSION)
 		--no-header --no-annotate --quiet $(LOCK_ARGS) --output-file tests/services/tools.lock
 
 clean:
-	rm -rf $(RUN) .venv-dev .venv-bench .venv-docs .venv-audit $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(RUN) .venv-dev .venv-bench .venv-docs .venv-audit $(AUTOBAHN) $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp is the last thing written: an interrupted installation starts afresh.
 $(RUN)/installed-$(VERSION): requirements.lock | python

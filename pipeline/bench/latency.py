@@ -55,9 +55,17 @@ class Timed:
         return self._latencies.quantiles()
 
     async def __call__(
-        self, nursery: trio.Nursery, url: str, *, limits: Limits, tls: ssl.SSLContext | None = None
+        self,
+        nursery: trio.Nursery,
+        url: str,
+        *,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+        compression: bool = False,
     ) -> Transport:
-        return _TimedTransport(await self._open(nursery, url, limits=limits, tls=tls), self._latencies)
+        return _TimedTransport(
+            await self._open(nursery, url, limits=limits, tls=tls, compression=compression), self._latencies
+        )
 
 
 @attrs.define(eq=False)

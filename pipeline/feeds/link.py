@@ -48,7 +48,13 @@ class OpenWebSocket(Protocol):
     """The seam through which sockets are opened; `session.websocket.connect` in earnest."""
 
     async def __call__(
-        self, nursery: trio.Nursery, url: str, *, limits: Limits, tls: ssl.SSLContext | None = None
+        self,
+        nursery: trio.Nursery,
+        url: str,
+        *,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+        compression: bool = False,
     ) -> Transport: ...
 
 
@@ -211,7 +217,9 @@ class Link:
 
         async def dial(nursery: trio.Nursery) -> Transport:
             around = self.around
-            transport = await around.open_websocket(nursery, self.plan.url, limits=limits, tls=self.tls)
+            transport = await around.open_websocket(
+                nursery, self.plan.url, limits=limits, tls=self.tls, compression=self.settings.compression
+            )
             if leg.before is None:
                 self._enter("subscribing")
             return transport if around.gate is None else GatedTransport(transport, around.gate)

@@ -241,6 +241,8 @@ class VenueSettings:
     """Publish the catalogue's entries as `instrument` events when they are new or changed."""
     max_message_bytes: int = 16 * 1024**2
     """A longer message ends its connection."""
+    compression: bool = False
+    """Accept compressed messages (permessage-deflate): a quarter of the traffic for about 2 µs more per message."""
     max_topics_per_connection: int | None = None
     """A bound below the venue's own, to spread load over connections."""
     silent_reconnects: bool = True

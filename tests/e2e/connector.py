@@ -97,10 +97,16 @@ class Witness:
     nonsense: set[bytes] = attrs.field(factory=set)
 
     async def open(
-        self, nursery: trio.Nursery, url: str, *, limits: Limits, tls: ssl.SSLContext | None = None
+        self,
+        nursery: trio.Nursery,
+        url: str,
+        *,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+        compression: bool = False,
     ) -> Transport:
         """As `pipeline.session.websocket.connect`, watched."""
-        transport = await connect(nursery, url, limits=limits, tls=tls)
+        transport = await connect(nursery, url, limits=limits, tls=tls, compression=compression)
         heard = Heard(url, nonsense=self.nonsense)
         self.heard.append(heard)
         return _Watched(transport, heard)

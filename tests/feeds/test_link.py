@@ -108,8 +108,11 @@ class World:
         self.published.append(event)
         return True
 
-    async def open(self, nursery: trio.Nursery, url: str, *, limits: object, tls: object = None) -> Wire:
+    async def open(
+        self, nursery: trio.Nursery, url: str, *, limits: object, tls: object = None, compression: bool = False
+    ) -> Wire:
         await trio.lowlevel.checkpoint()
+        assert compression == self.settings.compression
         if self.down:
             raise ConnectionLost("nobody listens")
         self.wires.append(Wire(self.answer, trio.current_time()))
@@ -271,6 +274,14 @@ async def test_a_bug_restarts_the_connection_until_the_budget_is_spent(autojump_
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True, allow_unwrapped=True):
         await link.run()
     assert link.stats.reconnects == {"bug": 2}
+
+
+@pytest.mark.parametrize("compression", [False, True])
+async def test_compression_is_asked_for_where_it_is_configured(autojump_clock: MockClock, compression: bool) -> None:
+    world = World(attrs.evolve(TRADES, compression=compression))
+    async with running(*world.links("BTC")):
+        await trio.sleep(1)
+        assert len(world.wires) == 1
 
 
 async def test_unreachable_is_tried_for_ever(autojump_clock: MockClock) -> None:

@@ -97,7 +97,12 @@ def _received(service: Service) -> int:
 
 
 async def connect_stock(
-    nursery: trio.Nursery, url: str, *, limits: Limits, tls: ssl.SSLContext | None = None
+    nursery: trio.Nursery,
+    url: str,
+    *,
+    limits: Limits,
+    tls: ssl.SSLContext | None = None,
+    compression: bool = False,
 ) -> Transport:
     """trio-websocket as its documentation uses it."""
     connection = await trio_websocket.connect_websocket_url(

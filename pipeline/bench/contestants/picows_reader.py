@@ -55,7 +55,12 @@ async def _host(task: Task, config: Config) -> Figures:
 
 
 async def open_websocket(
-    nursery: trio.Nursery, url: str, *, limits: Limits, tls: ssl.SSLContext | None = None
+    nursery: trio.Nursery,
+    url: str,
+    *,
+    limits: Limits,
+    tls: ssl.SSLContext | None = None,
+    compression: bool = False,
 ) -> Transport:
     """An `OpenWebSocket`; what it opens is read by `run_connection` here and by nobody else."""
     socket: Transport = await _on_host(_Socket.open(url, tls, limits))
