@@ -19,6 +19,8 @@ from pipeline.exchanges import VENUES
 from pipeline.feeds.chain import Publish
 from pipeline.model.errors import ConfigError
 from pipeline.model.events import Event, WireMessage
+from pipeline.observe import wording
+from pipeline.observe.progress import Progress, Work, open_progress
 from pipeline.sink.opening import open_sink
 from pipeline.sink.reader import Received, open_reader
 from pipeline.sink.settings import KafkaSettings
@@ -36,7 +38,6 @@ _TURN = 500
 """Entries between looks at the output, the progress and Ctrl-C."""
 _MAX_QUEUED = 50_000
 _QUEUE_POLL_S = 0.01
-_PROGRESS_S = 0.5
 
 Run = tuple[str, int]
 """Venue, and when the process started."""
@@ -79,9 +80,11 @@ async def run(
     Raises `ConfigError` for options that contradict each other before anything is read, and what Kafka's side raises.
     """
     _check(arguments, settings)
-    progress = _Progress(stderr)
-    lines = JsonLines(stdout, progress.report)
     async with AsyncExitStack() as stack:
+        # A bar below events that scroll by would be of no use.
+        may_paint = arguments.to == "kafka" or not stdout.isatty()
+        progress = _Progress(stack.enter_context(open_progress(stderr, trio.current_time, may_paint=may_paint)))
+        lines = JsonLines(stdout, progress.report)
         sink = None
         if arguments.to == "kafka" and settings is not None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-"))
@@ -97,7 +100,7 @@ async def run(
             await _play(entries, replay, arguments.speed, lines, sink)
         if sink is not None:
             await sink.delivered()
-    progress.end()
+        progress.end()
     return 1 if progress.has_problems else 0
 
 
@@ -190,55 +193,41 @@ class _Pace:
 
 @attrs.define(eq=False)
 class _Progress:
-    """How far it is, for a terminal; and what goes wrong, one line each."""
+    """How far it is, and what goes wrong, one line each."""
 
-    stderr: TextIO
+    told: Progress
     entries: int = attrs.field(default=0, init=False)
     events: int = attrs.field(default=0, init=False)
     has_problems: bool = attrs.field(default=False, init=False)
-    fraction: Callable[[], float] | None = attrs.field(default=None, init=False)
-    """How much of all there is has been read; None if that is not known."""
+    read: Callable[[], tuple[float, float]] = attrs.field(default=lambda: (0, 0), init=False)
+    """Bytes read and bytes in all; 0 in all where that is not known."""
     _started: float = attrs.field(factory=trio.current_time, init=False)
-    _shown: float = attrs.field(factory=trio.current_time, init=False)
-    _is_open: bool = attrs.field(default=False, init=False)
 
     def report(self, problem: str) -> None:
         """Something is wrong."""
         self.has_problems = True
-        self._clear()
-        self.stderr.write(f"{problem}\n")
-        self.stderr.flush()
+        self.told.say(problem)
 
     def show(self) -> None:
         """Tell how far it is, now and then."""
-        now = trio.current_time()
-        if not self.stderr.isatty() or now - self._shown < _PROGRESS_S:
-            return
-        self._shown, took = now, now - self._started
-        text = f"{self.entries:,} messages, {self.events:,} events, {self.entries / took:,.0f} messages/s"
-        done = self.fraction() if self.fraction is not None else 0.0
-        if done > 0:
-            text += f", {done:.0%}, {timedelta(seconds=round(took / done - took))} left"
-        self.stderr.write(f"\r\x1b[K{text}")
-        self.stderr.flush()
-        self._is_open = True
+        self.told.show(self._work)
 
     def end(self) -> None:
-        """Leave the terminal's line."""
-        self._clear()
-        if self.stderr.isatty():
+        """Tell what it was, on a terminal or where it took long enough to have told of it before."""
+        if self.told.has_told or self.told.painting is not None:
             took = trio.current_time() - self._started
-            self.stderr.write(f"{self.entries:,} messages, {self.events:,} events in {took:.1f} s\n")
+            self.told.say(f"{self.entries:,} messages, {self.events:,} events in {wording.duration(took)}")
 
-    def _clear(self) -> None:
-        if self._is_open:
-            self.stderr.write("\r\x1b[K")
-            self._is_open = False
+    def _work(self) -> Work:
+        done, total = self.read()
+        rate = wording.rate(self.entries / max(trio.current_time() - self._started, 1e-3))
+        said = f"{self.entries:,} messages, {self.events:,} events, {rate} messages/s"
+        return Work("replay", "replay", done, total, said)
 
 
 async def _file_entries(files: list[ArchiveFile], progress: _Progress) -> Source:
     total = sum(file.size for file in files)
-    progress.fraction = lambda: sum(file.position for file in files) / max(total, 1)
+    progress.read = lambda: (sum(file.position for file in files), total)
     for of_run, file, entry in merged(files, progress.report):
         yield of_run, entry, lambda file=file: file.place  # type: ignore[misc]
 

@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 REFRESH_S = 1.0
 IDLE_LINES_S = 10.0
 """Between lines where there is no terminal; less while there is long work."""
+FIRST_LINE_S = 2.0
 _END_WITHIN_S = 1.0
 
 
@@ -60,8 +61,11 @@ async def show_table(read: Callable[[], Status], console: Console) -> None:
 
 
 async def show_lines(read: Callable[[], Status], write: Callable[[bytes], object]) -> None:
-    """A line every `IDLE_LINES_S`, or `LINES_S` while there is long work. Raises what `write` raises."""
-    watch, told = Watch(), trio.current_time() - IDLE_LINES_S
+    """A line every `IDLE_LINES_S`, or `LINES_S` while there is long work; the first one when there is something to say.
+
+    Raises what `write` raises.
+    """
+    watch, told = Watch(), trio.current_time() - IDLE_LINES_S + FIRST_LINE_S
     try:
         while True:
             frame = _look(watch, read)
