@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from pipeline.bench.moments import Moments
 from pipeline.bench.stream import MIXES, is_data, messages
 from pipeline.session.frames import FrameSplitter
 from pipeline.session.limits import Limits
-from pipeline.session.websocket import connect
+from pipeline.session.websocket import WebSocketTransport, connect
 
 WITHIN_S = 30.0
 START_MS = 1_790_000_000_000
@@ -79,17 +80,28 @@ def bench(tmp_path: Path, authority: trustme.CA) -> Bench:
     return Bench(tmp_path, authority)
 
 
+@asynccontextmanager
+async def subscribed(
+    nursery: trio.Nursery, task: Task, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[WebSocketTransport]:
+    """A connection that has asked for all of the task's channels."""
+    transport = await connect(nursery, url(task), limits=Limits(), tls=tls)
+    try:
+        await transport.send(subscribe_request(task))
+        yield transport
+    finally:  # its background task outlives cancellation
+        await transport.aclose()
+
+
 async def received(bench: Bench, load: Load, count: int, scheme: str = "ws") -> list[bytes]:
     """The first messages, all of which one connection has asked for."""
     found: list[bytes] = []
     with trio.fail_after(WITHIN_S):
         async with trio.open_nursery() as nursery:
             task = bench.task(await nursery.start(load.serve), scheme)
-            transport = await connect(nursery, url(task), limits=Limits(), tls=bench.tls)
-            await transport.send(subscribe_request(task))
-            while len(found) < count:
-                found += filter(is_data, await transport.receive())
-            await transport.aclose()
+            async with subscribed(nursery, task, bench.tls) as transport:
+                while len(found) < count:
+                    found += filter(is_data, await transport.receive())
             nursery.cancel_scope.cancel()
     return found
 
@@ -119,18 +131,14 @@ async def test_nothing_is_sent_before_every_subject_has_a_subscriber(bench: Benc
         async with trio.open_nursery() as nursery:
             port = await nursery.start(load.serve)
             books, rest = bench.task(port, channels=["book"]), bench.task(port, channels=["trade", "ticker"])
-            one = await connect(nursery, url(books), limits=Limits())
-            await one.send(subscribe_request(books))
-            [answer] = await one.receive()
-            assert json.loads(answer)["success"]
-            other = await connect(nursery, url(rest), limits=Limits())
-            await other.send(subscribe_request(rest))
             found: list[bytes] = []
-            while len(found) < sum(b'"orderbook' in line for line in bench.lines):
-                found += await one.receive()
+            async with subscribed(nursery, books) as one:
+                [answer] = await one.receive()
+                assert json.loads(answer)["success"]
+                async with subscribed(nursery, rest):
+                    while len(found) < sum(b'"orderbook' in line for line in bench.lines):
+                        found += await one.receive()
             assert found == [line for line in bench.lines if b'"orderbook' in line]
-            await one.aclose()
-            await other.aclose()
             nursery.cancel_scope.cancel()
 
 
