@@ -31,7 +31,7 @@ CHAPTERS = {
     "Use it": ["tutorial", "consumers", "sql", "guarantees", "glossary"],
     "Look it up": ["reference/configuration", "reference/events"],
     "Run it": ["operations", "runbook/README"],
-    "Work on it": ["add-a-venue"],
+    "Work on it": ["add-a-venue", "performance"],
 }
 
 
