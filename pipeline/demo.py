@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter, deque
@@ -14,7 +15,6 @@ from typing import Any
 import attrs
 import trio
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +22,8 @@ from pipeline.app import Service
 from pipeline.config import Config
 from pipeline.feeds.settings import BookSettings, ChannelSettings, UrlSettings, VenueSettings
 from pipeline.model.events import KINDS
+from pipeline.observe.frames import Watch
+from pipeline.observe.painting import can_paint, in_place, open_console
 from pipeline.observe.settings import HttpSettings
 from pipeline.sim.settings import MarketSettings
 from pipeline.sim.venue import open_venue
@@ -111,8 +113,8 @@ class Board:
         ordered = sorted(self._latencies)
         return ordered[min(len(ordered) - 1, int(len(ordered) * quantile))] if ordered else 0.0
 
-    def view(self) -> Group:
-        """The screen."""
+    def view(self, verdict: Text, height: int) -> Group:
+        """The screen, of so many lines."""
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("venue")
         table.add_column("event")
@@ -121,15 +123,17 @@ class Board:
         for venue, kind in sorted(self.counts):
             count, rate = self.counts[venue, kind], self._rates.get((venue, kind), 0.0)
             table.add_row(venue, kind, f"{count:,}", f"{rate:,.0f}")
+        # Beside these and the kinds there are seven lines, and one for the cursor.
+        recent = list(self.recent)[-max(1, height - len(self.counts) - 8) :]
         return Group(
             Text.assemble(("simulated Bybit and OKX → connector → Kafka → this consumer", "bold"), "   Ctrl-C ends"),
-            Text(f"Kafka {self.kafka}   status {self.http}/status   metrics {self.http}/metrics", style="dim"),
+            _cut(f"Kafka {self.kafka}   status page {self.http}", "dim"),
+            verdict,
+            _cut(self.summary()),
             Text(),
             table,
             Text(),
-            Text(self.summary()),
-            Text(),
-            *(Text(line, no_wrap=True, overflow="ellipsis", style="cyan") for line in self.recent),
+            *(_cut(line, "cyan") for line in recent),
         )
 
     def summary(self) -> str:
@@ -137,9 +141,13 @@ class Board:
         total, rate = sum(self.counts.values()), sum(self._rates.values())
         seconds = time.monotonic() - self.started
         return (
-            f"{total:,} records in {seconds:.0f} s, {rate:,.0f} per second; from socket to consumer "
+            f"{total:,} records in {seconds:.0f} s, {rate:,.0f} per second; socket to consumer "
             f"p50 {self.latency(0.5) * 1e3:.0f} ms, p99 {self.latency(0.99) * 1e3:.0f} ms"
         )
+
+
+def _cut(text: str, style: str = "") -> Text:
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def describe(kind: str, record: Mapping[str, Any]) -> str:
@@ -195,13 +203,13 @@ async def _watch(service: Service, config: Config) -> None:
     assert service.sink is not None
     [kafka] = await service.sink.bootstrap_servers()
     board = Board(kafka, service.address)
-    console = Console(soft_wrap=True)
+    console = open_console(sys.stdout)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_consume, config.kafka, kafka, board)
-            await (_live(board, console) if console.is_terminal else _lines(board, console))
+            await (_live(board, service, console) if can_paint(console) else _lines(board, console))
     finally:
-        console.print(board.summary(), highlight=False)
+        console.print(board.summary(), soft_wrap=True)
 
 
 async def _consume(settings: KafkaSettings, kafka: str, board: Board) -> None:
@@ -211,23 +219,25 @@ async def _consume(settings: KafkaSettings, kafka: str, board: Board) -> None:
             board.take(item)
 
 
-async def _live(board: Board, console: Console) -> None:
-    with Live(console=console, auto_refresh=False, screen=False) as live:
+async def _live(board: Board, service: Service, console: Console) -> None:
+    watch = Watch()
+    with in_place(console) as painting:
         while True:
             board.measure()
-            live.update(board.view(), refresh=True)
+            verdict = watch.frame(service.full_status()).headline
+            painting.paint(board.view(verdict, console.size.height))
             await trio.sleep(_REFRESH_S)
 
 
 async def _lines(board: Board, console: Console) -> None:
     """For pipes and log files: a few events and the totals, every second."""
-    console.print(f"Kafka {board.kafka}, status {board.http}/status", highlight=False)
+    console.print(f"Kafka {board.kafka}, status {board.http}/status", soft_wrap=True)
     while True:
         await trio.sleep(1.0)
         board.measure()
         for line in list(board.recent)[-3:]:
-            console.print(line, highlight=False, markup=False)
-        console.print(board.summary(), highlight=False)
+            console.print(line, markup=False, soft_wrap=True)
+        console.print(board.summary(), soft_wrap=True)
 
 
 async def _until_signal(scope: trio.CancelScope, seconds: float | None) -> None:

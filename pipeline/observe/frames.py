@@ -57,10 +57,15 @@ class Frame:
         parts = [f"{_MARKS[self.severity]} {self.verdict}", self.totals, self.sink, *(step.text for step in self.steps)]
         return f"{wording.moment(self.now)} {' | '.join(parts)}"
 
+    @property
+    def headline(self) -> Text:
+        """The verdict alone."""
+        return _cut(f"{_MARKS[self.severity]} {self.verdict}", _STYLES[self.severity])
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As many lines as are free above the cursor's."""
         free = max(1, options.size.height - 1)
-        yield _cut(f"{_MARKS[self.severity]} {self.verdict}", _STYLES[self.severity])
+        yield self.headline
         yield _cut(f"{wording.moment(self.now)} UTC, {self.totals}", "dim")
         gap = [Text()] if options.size.height >= _AIRY_HEIGHT else []
         below: list[RenderableType] = [*gap, _cut(self.sink), *([bars(self.steps)] if self.steps else [])]

@@ -58,11 +58,10 @@ class Step:
     @property
     def text(self) -> str:
         """In one line."""
-        parts = [self.work.said]
-        if self.fraction is not None:
-            parts.append(f"{self.fraction:.0%}")
+        parts = [] if self.fraction is None else [f"{self.fraction:.0%}"]
         if self.remaining_s is not None:
-            parts.append(f"{wording.duration(self.remaining_s)} left")
+            parts.append(f"{wording.duration(self.remaining_s)} to go")
+        parts.append(self.work.said)
         return f"{self.work.name}: {', '.join(parts)}"
 
 
@@ -138,9 +137,9 @@ async def report_progress(read: Callable[[], Status]) -> None:
 
 def bars(steps: Iterable[Step]) -> Table:
     """One line each, with a bar where the total is known."""
-    table = Table.grid(padding=(0, 1))
-    table.add_column(width=_BAR_WIDTH)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table = Table.grid(padding=(0, 1, 0, 0), expand=True)
+    table.add_column(width=_BAR_WIDTH, no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for step in steps:
         fraction = step.fraction
         gauge = Text() if fraction is None else ProgressBar(1.0, fraction, width=_BAR_WIDTH)
