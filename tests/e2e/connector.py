@@ -15,6 +15,7 @@ import trio
 
 from pipeline.app import Service
 from pipeline.config import Config, loads
+from pipeline.reloader import Source
 from pipeline.session.limits import Limits
 from pipeline.session.transport import Transport
 from pipeline.session.websocket import connect
@@ -175,10 +176,13 @@ class Connector:
 
 
 @asynccontextmanager
-async def running(configuration: Mapping[str, Any]) -> AsyncIterator[Connector]:
-    """Run the connector for as long as the block lasts; leaving it stops and drains."""
+async def running(configuration: Mapping[str, Any], source: Source | None = None) -> AsyncIterator[Connector]:
+    """Run the connector for as long as the block lasts; leaving it stops and drains.
+
+    `source` is what it reads its configuration from anew.
+    """
     witness = Witness()
-    service = Service(parsed(configuration), open_websocket=witness.open)
+    service = Service(parsed(configuration), open_websocket=witness.open, source=source)
     connector = Connector(service, witness)
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:

@@ -32,18 +32,23 @@ class Program:
     over: trio.Event = attrs.field(factory=trio.Event)
     """Set when the log has ended: so have all processes that could write to it."""
 
-    async def logged(self, event: str) -> dict[str, Any]:
-        """Wait for a line of the log."""
+    async def logged(self, event: str, times: int = 1) -> dict[str, Any]:
+        """Wait for a line of the log, or for the n-th of its kind."""
         while True:
-            for line in self.log:
-                if line.get("event") == event:
-                    return line
+            found = [line for line in self.log if line.get("event") == event]
+            if len(found) >= times:
+                return found[times - 1]
             await self.changed.park()
 
     async def get(self, path: str) -> httpx.Response:
         """Ask the service's own HTTP server."""
         async with httpx.AsyncClient(trust_env=False, base_url=self.http) as client:
             return await client.get(path)
+
+    async def post(self, path: str, body: Mapping[str, Any], **headers: str) -> httpx.Response:
+        """Ask it to change something."""
+        async with httpx.AsyncClient(trust_env=False, base_url=self.http) as client:
+            return await client.post(path, json=body, headers=headers)
 
     async def ready(self) -> None:
         """Wait until it says so."""
