@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
@@ -16,8 +16,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pipeline.config import Config
-from pipeline.model.errors import Refused
+from pipeline.config import Config, loads
+from pipeline.model.errors import ConfigError, Refused
 from pipeline.observe.settings import HttpSettings
 from pipeline.workers import Supervisor
 
@@ -353,3 +353,64 @@ async def test_nothing_is_started_where_http_cannot_be_served() -> None:
         with pytest.RaisesGroup(Refused, flatten_subgroups=True):
             await supervisor.run()
     assert world.children == []
+
+
+WATCHED = '{"venues": {"bybit": {"channels": [{"market": "linear", "channel": "trade"}]}}, "workers": 3%s}'
+
+
+async def test_what_is_accepted_is_told_to_all_and_to_those_that_are_started_later(autojump_clock: MockClock) -> None:
+    world = World()
+    async with running(world, attrs.evolve(loads(WATCHED % ""), http=HttpSettings(enabled=False))) as run:
+        await trio.sleep(5)
+        reloader = run.supervisor.reloader
+        louder = {"log_level": {"level": "debug"}}
+        reloader.change_log_level({"level": "debug"})
+        await trio.sleep(1)
+        assert [child.orders for child in world.children] == [[louder]] * 3
+        quiet = {"config": WATCHED % ', "log": {"level": "error"}'}
+        reloader.take(quiet["config"], "a test")
+        ticker = {"venue": "bybit", "add": [{"market": "spot", "channel": "ticker"}]}
+        reloader.change_subscriptions(ticker)
+        await trio.sleep(1)
+        assert [child.orders for child in world.children] == [[louder, quiet, {"subscriptions": ticker}]] * 3
+        assert run.supervisor.config.log.level == "error"
+        world.of(1)[0].end(1)
+        await trio.sleep(5)
+        assert world.of(1)[1].orders == [quiet, {"subscriptions": ticker}], "what a reading has undone is not told"
+        world.of(1)[0].orders.clear()
+        reloader.take(WATCHED % "", "a test")
+        await trio.sleep(1)
+        assert len(world.of(1)[1].orders) == 3
+        assert world.of(1)[0].orders == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        pytest.param([(200, 1), (400, 0), (200, 1)], {"resynced": 2, "under_way": 0}, id="some have it"),
+        pytest.param([(200, 1), (400, 0), (0, 0)], {"resynced": 1, "under_way": 0, "unanswering": [2]}, id="one hangs"),
+        pytest.param([(400, 0)] * 3, "instrument: no such book", id="none has it"),
+        pytest.param([(400, 0), (503, 0), (0, 0)], "worker 1, 2 did not answer", id="one that is silent may have it"),
+    ],
+)
+async def test_the_answers_of_all_workers_to_a_resync_are_one(
+    autojump_clock: MockClock, answers: list[tuple[int, int]], outcome: Any
+) -> None:
+    async def post(address: str, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        code, count = answers[int(address.removeprefix("http://")) - 100]
+        if not code:
+            await trio.sleep_forever()
+        return code, {"resynced": count, "under_way": 0} if code == 200 else {"problems": ["instrument: no such book"]}
+
+    world, config = World(), attrs.evolve(loads(WATCHED % ""), http=HttpSettings(enabled=False))
+    async with running(world, config) as run:
+        run.supervisor.post = post
+        await trio.sleep(5)
+        by_number = {child.number: child.pid - 100 for child in world.children}
+        answers[:] = [answers[number] for number in sorted(by_number, key=by_number.__getitem__)]
+        asked = run.supervisor.renew_books({"venue": "bybit", "instrument": "BTCUSDT"})
+        if isinstance(outcome, dict):
+            assert await asked == outcome
+        else:
+            with pytest.raises((ConfigError, Refused), match=outcome):
+                await asked

@@ -40,7 +40,7 @@ class Mount:
         self.generation += 1
         target = self.folder / f"..{self.generation}"
         target.mkdir()
-        (target / "config.yaml").write_text(json.dumps({"log": {"format": "json"}, **content}))
+        (target / "config.yaml").write_text(json.dumps({**content, "log": {"format": "json"}}))
         link = self.folder / "..new"
         link.symlink_to(target.name)
         os.replace(link, self.folder / "..data")
@@ -60,7 +60,7 @@ def told(records: list[Record]) -> list[tuple[str, str | None, str]]:
 
 
 async def test_a_mounted_file_is_changed_under_load(topics: Topics, tmp_path: Path) -> None:
-    journals, market = (Journal(), Journal()), MarketSettings(rate=60, instruments=many("bybit", 3), levels=60)
+    journals, market = (Journal(), Journal()), MarketSettings(rate=40, instruments=many("bybit", 3), levels=60)
     with trio.fail_after(DEADLINE_S):
         async with (
             open_venue("bybit", market=market, journal=journals[0]) as venue,
@@ -73,7 +73,7 @@ async def test_a_mounted_file_is_changed_under_load(topics: Topics, tmp_path: Pa
             swaps = {"market": "swap", "channel": "trade", "instruments": ["*"]}
             okx = {"okx": {"urls": urls(other), "channels": [swaps]}}
             first = venues(linear("trade", "BTCUSDT", "ETHUSDT"), linear("book", "BTCUSDT", "ETHUSDT"))
-            base = {**configuration(topics, tmp_path, {}), "reload": {"check": "50ms"}, "http": {"enabled": False}}
+            base = {**configuration(topics, tmp_path, {}), "reload": {"check": "50ms"}, "log": {"format": "json"}}
             mount = Mount(tmp_path, {**base, "venues": first})
             async with running({**base, "venues": first}, mount.source) as connector:
                 reloads = connector.service.reloader.results
@@ -196,3 +196,48 @@ async def test_a_process_reads_its_configuration_anew_and_takes_requests(topics:
 async def get(program: Program, path: str) -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False, base_url=program.http, headers=BEARER) as client:
         return await client.get(path)
+
+
+async def test_workers_follow_together_and_so_does_one_that_is_started_later(topics: Topics, tmp_path: Path) -> None:
+    port = reserve_port()
+    (tmp_path / "token").write_text(TOKEN)
+    with trio.fail_after(DEADLINE_S):
+        async with open_venue("bybit", market=MarketSettings(rate=20, instruments=many("bybit", 4))) as venue:
+
+            def settings(*channels: str) -> dict[str, Any]:
+                http = {"port": port, "token": {"file": str(tmp_path / "token")}}
+                wanted = {"urls": urls(venue), "channels": [linear(list(channels), "*")]}
+                base = configuration(topics, tmp_path, {"bybit": wanted})
+                return {**base, "http": http, "reload": {"check": 0}, "workers": 2}
+
+            mount = Mount(tmp_path, settings("trade"))
+            async with started(mount.path, port) as program:
+                await venue.wait_subscribed(count=4)
+                await program.logged("connection_live", times=2)
+                mount.replace(settings("trade", "book"))
+                program.process.send_signal(signal.SIGHUP)
+                await venue.wait_subscribed(count=8)
+                add = {"venue": "bybit", "add": [linear("ticker", "*")], "remove": [linear("trade", "*")]}
+                answer = await program.post("/control/subscriptions", add, **BEARER)
+                assert answer.json()["result"] == "applied", answer.text
+                await venue.wait_subscribed("tickers.*", count=4)
+                await until(lambda: not venue.subscriptions("publicTrade*"))
+
+                status = (await get(program, "/status")).json()
+                os.kill(status["workers"][1]["pid"], signal.SIGKILL)
+                await program.logged("worker_died")
+                await until(lambda: venue.subscriptions() < 8)
+                await venue.wait_subscribed(count=8)
+                assert {venue.subscriptions(f"{name}*") for name in ("tickers", "orderbook")} == {4}
+                assert not venue.subscriptions("publicTrade*"), "as it was when the first one started"
+
+                for instrument in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
+                    resync = {"venue": "bybit", "instrument": instrument}
+                    while (await program.post("/control/resync", resync, **BEARER)).json().get("resynced") != 1:  # noqa: ASYNC110
+                        await trio.sleep(POLL_S)
+                answer = await program.post("/control/resync", {**resync, "instrument": "X"}, **BEARER)
+                assert answer.status_code == 400, answer.text
+                metrics = (await get(program, "/metrics")).text
+                assert metrics.count("pipeline_config_needs_restart 0.0") == 1
+                program.process.send_signal(signal.SIGTERM)
+                assert await program.process.wait() == 0
