@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from pipeline import __version__
-from pipeline.config import Config
+from pipeline.config import Config, loads
 from pipeline.exchanges import VENUES
 from pipeline.feeds.intake import Intake
 from pipeline.feeds.link import OpenWebSocket, Surroundings
@@ -25,7 +25,7 @@ from pipeline.model.errors import ConfigError, PipelineError
 from pipeline.model.stats import VenueStats
 from pipeline.observe.control import LOG_LEVEL, RELOAD, RESYNC, SUBSCRIPTIONS, Controls
 from pipeline.observe.http import Pages, serve_http
-from pipeline.observe.logs import configure
+from pipeline.observe.logs import reconfigure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
 from pipeline.observe.process import with_process
@@ -92,7 +92,9 @@ class Service:
 
     def __attrs_post_init__(self) -> None:
         self.own = self.config.for_share(self.share)
-        self.reloader = Reloader(self.config, self._follow, self.clock, self.source)
+        self.reloader = Reloader(self.config, self._follow, self.clock, self.source, is_led=self.is_led)
+        if self.is_led:  # the file's address is the supervisor's
+            self.reloader.parse = lambda text: attrs.evolve(loads(text), http=self.config.http)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop`; drains the sink before it returns. Raises `PipelineError` for what cannot go on."""
@@ -254,7 +256,7 @@ class Service:
         self.config = change.config
         self.own = self.config.for_share(self.share)
         if change.log:
-            configure(self.config.log)
+            reconfigure(self.config.log)
         if self._venues is None or self._stopping:
             return
         for name in change.removed:

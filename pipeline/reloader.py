@@ -64,6 +64,10 @@ class Reloader:
     """None: nothing can be read anew."""
     pass_on: Callable[[Order], None] = lambda _: None
     """Is told of each change that was accepted."""
+    parse: Callable[[str], Config] = loads
+    """What a text says. Raises `ConfigError`."""
+    is_led: bool = False
+    """Whether somebody else decides, who also tells the log about it."""
     results: dict[str, int] = attrs.field(factory=lambda: {APPLIED: 0, REFUSED: 0, UNCHANGED: 0}, init=False)
     loaded: int = attrs.field(default=0, init=False)
     """When a configuration was last accepted, in microseconds."""
@@ -122,7 +126,7 @@ class Reloader:
 
     def take(self, text: str, asked_by: str) -> None:
         """Follow the text of a configuration. Raises `ConfigError`: nothing has changed then."""
-        change = compare(self.config, loads(text))
+        change = compare(self.config, self.parse(text))
         self.refusal = None
         self.loaded = self.clock()
         self.temporary.clear()
@@ -134,7 +138,7 @@ class Reloader:
             self.pass_on({"config": text})
         event = "config_applied" if self._last == APPLIED else "config_unchanged"
         log.info(event, asked_by=asked_by, applied=list(change.applied))
-        if has_news and change.needs_restart:
+        if has_news and change.needs_restart and not self.is_led:
             log.warning("config_needs_restart", keys=list(change.needs_restart))
         self._follow(change)
 
@@ -142,7 +146,12 @@ class Reloader:
         """Add and remove subscriptions until the next reading. Raises `ConfigError`."""
         change = compare(self.config, with_subscriptions(self.config, body, VENUES))
         self._accept("subscriptions", body, change)
-        return {"result": APPLIED if change.applied else UNCHANGED, "lives_until": UNTIL}
+        answer = {"result": APPLIED if change.applied else UNCHANGED, "lives_until": UNTIL}
+        if (count := self.config.shard.count) > 1:
+            answer["note"] = (
+                f"each of the {count} instances takes its part of what it knows of: ask all of them the same"
+            )
+        return answer
 
     def change_log_level(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Write more or less until the next reading. Raises `ConfigError`."""
@@ -196,7 +205,7 @@ class Reloader:
 
     def _accept(self, what: str, body: Mapping[str, Any], change: Change) -> None:
         order = {what: dict(body)}
-        log.info("control_accepted", **order)
+        (log.debug if self.is_led else log.info)("control_accepted", **order)
         self.temporary.append(order)
         self.pass_on(order)
         self._follow(change)

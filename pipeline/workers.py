@@ -29,7 +29,7 @@ from pipeline.model.errors import ConfigError, PipelineError, Refused
 from pipeline.observe.aggregate import LABEL, merge_metrics, merge_statuses
 from pipeline.observe.control import LOG_LEVEL, RELOAD, RESYNC, SUBSCRIPTIONS, Controls
 from pipeline.observe.http import Pages, serve_http
-from pipeline.observe.logs import configure
+from pipeline.observe.logs import reconfigure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Numbers, ProcessCollector, render
 from pipeline.observe.process import with_process
@@ -284,7 +284,7 @@ class Supervisor:
     def _follow(self, change: Change) -> None:
         self.config = change.config
         if change.log:
-            configure(self.config.log)
+            reconfigure(self.config.log)
 
     def _give_order(self, order: Order) -> None:
         if "config" in order:

@@ -94,6 +94,11 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     )
 
 
+def reconfigure(settings: LogSettings) -> None:
+    """The same for other settings, wherever the lines are written to at present."""
+    configure(settings, next((writer.stream for writer in _writers()), None))
+
+
 @contextmanager
 def written_to(stream: TextIO) -> Iterator[None]:
     """Send the log's lines there for as long as the block runs."""

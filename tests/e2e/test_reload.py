@@ -239,5 +239,7 @@ async def test_workers_follow_together_and_so_does_one_that_is_started_later(top
                 assert answer.status_code == 400, answer.text
                 metrics = (await get(program, "/metrics")).text
                 assert metrics.count("pipeline_config_needs_restart 0.0") == 1
+                assert not any(line["event"] == "config_needs_restart" for line in program.log)
+                assert sum(line["event"] == "control_accepted" and "subscriptions" in line for line in program.log) == 1
                 program.process.send_signal(signal.SIGTERM)
                 assert await program.process.wait() == 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from pipeline.observe.logs import configure, looks_secret
+from pipeline.observe.logs import configure, looks_secret, reconfigure, written_to
 from pipeline.observe.settings import LogSettings
 
 pytestmark = pytest.mark.usefixtures("undisturbed_logs")
@@ -152,6 +152,20 @@ def test_a_second_call_replaces_the_first() -> None:
     logging.getLogger("y").info("three")
     assert [line["event"] for line in lines(first)] == ["one"]
     assert [line["event"] for line in lines(second)] == ["two", "three"]
+
+
+def test_other_settings_leave_the_lines_where_they_go() -> None:
+    first, painted = io.StringIO(), io.StringIO()
+    configure(LogSettings(), first)
+    log = structlog.get_logger("x")
+    with written_to(painted):
+        reconfigure(LogSettings(level="debug"))
+        log.debug("one")
+    log.debug("two")
+    reconfigure(LogSettings(level="error"))
+    log.warning("three")
+    assert [line["event"] for line in lines(painted)] == ["one"]
+    assert [line["event"] for line in lines(first)] == ["two"]
 
 
 def test_objects_that_json_does_not_know_are_shown_by_their_repr() -> None:
