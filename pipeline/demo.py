@@ -209,7 +209,7 @@ async def _watch(service: Service, config: Config) -> None:
             nursery.start_soon(_consume, config.kafka, kafka, board)
             await (_live(board, service, console) if can_paint(console) else _lines(board, console))
     finally:
-        console.print(board.summary(), soft_wrap=True)
+        console.print(board.summary())
 
 
 async def _consume(settings: KafkaSettings, kafka: str, board: Board) -> None:
@@ -231,13 +231,13 @@ async def _live(board: Board, service: Service, console: Console) -> None:
 
 async def _lines(board: Board, console: Console) -> None:
     """For pipes and log files: a few events and the totals, every second."""
-    console.print(f"Kafka {board.kafka}, status {board.http}/status", soft_wrap=True)
+    console.print(f"Kafka {board.kafka}, status {board.http}/status")
     while True:
         await trio.sleep(1.0)
         board.measure()
         for line in list(board.recent)[-3:]:
-            console.print(line, markup=False, soft_wrap=True)
-        console.print(board.summary(), soft_wrap=True)
+            console.print(line)
+        console.print(board.summary())
 
 
 async def _until_signal(scope: trio.CancelScope, seconds: float | None) -> None:

@@ -78,8 +78,8 @@ def test_several_workers_have_a_supervisor(tmp_path: Path, monkeypatch: pytest.M
 
     seen: list[Any] = []
 
-    async def run(config: Any, text: str, path: str) -> int:
-        seen.extend((config.workers, text, path))
+    async def run(config: Any, text: str, path: str, *, is_live: bool) -> int:
+        seen.extend((config.workers, text, path, is_live))
         return 5
 
     text = "{workers: 3, venues: {bybit: {channels: [{market: spot, channel: trade}]}}}"
@@ -88,7 +88,8 @@ def test_several_workers_have_a_supervisor(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(workers, "run", run)
     monkeypatch.setattr("pipeline.observe.logs.configure", lambda _: None)
     assert cli.main(["--config", str(path)]) == 5
-    assert seen == [3, text, str(path)]
+    assert cli.main(["--config", str(path), "--live"]) == 5
+    assert seen == [3, text, str(path), False, 3, text, str(path), True]
 
 
 def test_a_worker_whose_supervisor_is_gone_does_not_start() -> None:
@@ -252,11 +253,14 @@ def test_the_service_gets_its_configuration(monkeypatch: pytest.MonkeyPatch) -> 
 
     seen: list[Any] = []
 
-    async def run(config: Any) -> int:
+    async def run(config: Any, seat: Any, source: Any, *, is_live: bool) -> int:
         seen.append(config)
-        return 1
+        assert seat == app.Seat()
+        assert source.path == str(ROOT / "config.example.yaml")
+        return 5 if is_live else 1
 
     monkeypatch.setattr(app, "run", run)
     monkeypatch.setattr("pipeline.observe.logs.configure", seen.append)
     assert cli.main(["--config", str(ROOT / "config.example.yaml")]) == 1
     assert seen == [seen[1].log, seen[1]]
+    assert cli.main(["--config", str(ROOT / "config.example.yaml"), "--live"]) == 5

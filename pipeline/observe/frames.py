@@ -74,7 +74,7 @@ class Frame:
         if notes:
             below += [*gap, *map(_note, self.notes[:notes])]
             free -= notes + len(gap)
-        if self.rows and free >= 2:
+        if self.rows and free >= 3:
             yield from gap
             yield from _table(self.rows, options.max_width, free)
         yield from below
@@ -140,7 +140,7 @@ class Watch:
             for what in ("messages", "events")
         ]
         up = f"up {wording.age(status['started'], status['now'])}"
-        return ", ".join([f"{live} of {wording.several(len(every), 'connection')} live", *rates, up])
+        return ", ".join([f"{live} of {len(every)} live", *rates, up])
 
     def _sink(self, status: Status) -> str:
         sink = status["sink"]
@@ -199,7 +199,7 @@ def _widths(rows: Sequence[Row], width: int) -> dict[str, int]:
     free = width
     taken: dict[str, int] = {}
     for name in _BY_IMPORTANCE:
-        if name in needed and (needed[name] < free or not taken):
+        if name in needed and (needed[name] <= free or not taken):
             taken[name] = min(needed[name], free)
             free -= taken[name] + 1
     if "last error" in taken:

@@ -11,7 +11,6 @@ import attrs
 from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.live import Live
 from rich.segment import SegmentLines
-from rich.text import Text
 
 from pipeline.observe.logs import written_to
 
@@ -27,7 +26,10 @@ def open_console(stream: TextIO) -> Console:
     """A console on this stream, which is a terminal only if it really is one."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")  # a terminal that knows few characters is no reason to fail
-    return _Console(file=stream, force_terminal=stream.isatty(), force_jupyter=False, soft_wrap=False, highlight=False)
+    # Lines of the log stay whole: the terminal wraps them better than anybody else.
+    return _Console(
+        file=stream, force_terminal=stream.isatty(), force_jupyter=False, soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def can_paint(console: Console) -> bool:
@@ -71,7 +73,7 @@ class InPlace:
 
     def say(self, line: str) -> None:
         """Write a line above."""
-        self.console.print(Text(line), soft_wrap=True)
+        self.console.print(line)
 
     def stop(self) -> None:
         """Take all of it away."""

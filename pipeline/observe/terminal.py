@@ -12,7 +12,6 @@ from typing import TextIO
 import structlog
 import trio
 from rich.console import Console
-from rich.text import Text
 
 from pipeline.observe.frames import Frame, Watch, farewell
 from pipeline.observe.logs import written_to
@@ -25,7 +24,7 @@ log = structlog.get_logger(__name__)
 REFRESH_S = 1.0
 IDLE_LINES_S = 10.0
 """Between lines where there is no terminal; less while there is long work."""
-FIRST_LINE_S = 2.0
+FIRST_LINE_S = 1.0
 _END_WITHIN_S = 1.0
 
 
@@ -54,28 +53,26 @@ async def show_table(read: Callable[[], Status], console: Console) -> None:
                     await _aside(partial(painting.paint, frame))
                 await trio.sleep(REFRESH_S)
     finally:
-        words = farewell(read())
+        words = _last_words(read)
         with trio.move_on_after(_END_WITHIN_S, shield=True):
             await _aside(painting.stop)
-            await _aside(partial(console.print, Text(words), soft_wrap=True))
+            await _aside(partial(console.print, words))
 
 
 async def show_lines(read: Callable[[], Status], write: Callable[[bytes], object]) -> None:
-    """A line every `IDLE_LINES_S`, or `LINES_S` while there is long work; the first one when there is something to say.
-
-    Raises what `write` raises.
-    """
-    watch, told = Watch(), trio.current_time() - IDLE_LINES_S + FIRST_LINE_S
+    """A line every `IDLE_LINES_S`, or more often while there is long work. Raises what `write` raises."""
+    watch, next_at = Watch(), trio.current_time() + FIRST_LINE_S
     try:
         while True:
-            frame = _look(watch, read)
-            pause = LINES_S if frame is not None and frame.steps else IDLE_LINES_S
-            if frame is not None and trio.current_time() - told >= pause:
-                told = trio.current_time()
+            frame, now = _look(watch, read), trio.current_time()
+            if frame is not None and frame.steps:
+                next_at = min(next_at, now + LINES_S)
+            if frame is not None and now >= next_at:
+                next_at = now + IDLE_LINES_S
                 await _aside(partial(write, f"{frame.line}\n".encode()))
             await trio.sleep(REFRESH_S)
     finally:
-        words = farewell(read())
+        words = _last_words(read)
         with trio.move_on_after(_END_WITHIN_S, shield=True):
             await _aside(partial(write, f"{words}\n".encode()))
 
@@ -87,6 +84,14 @@ def _look(watch: Watch, read: Callable[[], Status]) -> Frame | None:
         # A view that cannot be made must not end what it is about.
         log.exception("live_view_failed")
         return None
+
+
+def _last_words(read: Callable[[], Status]) -> str:
+    try:
+        return farewell(read())
+    except Exception:
+        log.exception("live_view_failed")
+        return "Stopped."
 
 
 async def _aside(write: Callable[[], object]) -> None:
