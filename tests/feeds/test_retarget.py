@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from pipeline.feeds.plan import make_plan
 from pipeline.feeds.settings import BookSettings, ChannelSettings, VenueSettings
 from pipeline.model.errors import ConnectionLost
-from pipeline.model.events import BookUpdate, Event, FeedStatus, Micros
+from pipeline.model.events import Bbo, BookUpdate, Event, FeedStatus, Micros
 from pipeline.tape.entries import Entry
 from pipeline.tape.player import Player
 from pipeline.tape.recorder import Recorder
@@ -125,6 +125,13 @@ async def test_books_become_what_is_wanted_of_them_now(autojump_clock: MockClock
         await trio.sleep(30)
         assert len(asked(wire)) == 3, "a changed interval takes no new snapshot"
         assert len([e for e in world.published if isinstance(e, BookUpdate)]) == len(updates)
+        derived = attrs.evolve(less, derive_bbo=True)
+        intake.retarget(attrs.evolve(world.settings, channels=(entry("book", "BTC", book=derived),)))
+        await trio.sleep(TICK)
+        wire.push(book(20), book(21, 20, price="11"))
+        await trio.sleep(TICK)
+        bests = [e.bid_price for e in world.published if isinstance(e, Bbo)]
+        assert (len(asked(wire)), bests) == (5, ["10", "11"]), "levels were kept, but not in order"
 
 
 async def test_nothing_is_made_of_a_book_that_is_no_longer_subscribed(autojump_clock: MockClock) -> None:
@@ -216,8 +223,14 @@ async def test_a_replay_makes_of_books_what_was_made_of_them(autojump_clock: Moc
         link.renew_books(lambda s: s.instrument == "ETH", "somebody asked")
         wire.push(book(3, 2, name="ETH"), book(7, name="ETH"))
         await trio.sleep(TICK)
-        follow(entry("book", "ETH", book=plain))
+        follow(entry("book", "ETH", book=periodic))
+        await trio.sleep(TICK)
+        wire.push(book(9, name="ETH"))
+        await trio.sleep(2)
+        follow(entry("book", "BTC", book=periodic), entry("book", "ETH", book=periodic))
         await trio.sleep(11)
+        wire.push(book(20))
+        await trio.sleep(TICK)
         published = list(world.published)
     replayed: list[Event] = []
 
