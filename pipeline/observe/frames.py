@@ -13,10 +13,10 @@ from rich.text import Text
 from pipeline.observe import wording
 from pipeline.observe.history import Rises, Samples
 from pipeline.observe.painting import printable
-from pipeline.observe.problems import CONNECTED, Status, connections, counters, find_problems, headline
+from pipeline.observe.problems import CONNECTED, Problem, Status, connections, counters, find_problems, headline
 from pipeline.observe.progress import Pace, ServiceWorks, Step, bars
 
-_NOTES = 5
+_NOTES, _PROBLEMS = 5, 3
 _REST_S = 300.0
 """Seconds without another that a gap or the like keeps a connection among the worst."""
 _AIRY_HEIGHT = 16
@@ -43,6 +43,8 @@ class Frame:
     severity: str
     """bad, warn or good."""
     verdict: str
+    problems: Sequence[Problem]
+    """The worst first."""
     totals: str
     rows: Sequence[Row]
     """The worst connections first."""
@@ -69,7 +71,9 @@ class Frame:
         yield _cut(f"{wording.moment(self.now)} UTC, {self.totals}", "dim")
         gap = [Text()] if options.size.height >= _AIRY_HEIGHT else []
         below: list[RenderableType] = [*gap, _cut(self.sink), *([bars(self.steps)] if self.steps else [])]
-        free -= 2 + len(gap) + 1 + len(self.steps) + len(gap)
+        problems = self.problems[:_PROBLEMS] if gap else []
+        yield from map(_problem, problems)
+        free -= 2 + len(problems) + len(gap) + 1 + len(self.steps) + len(gap)
         notes = min(len(self.notes), _NOTES, max(0, free // 3))
         if notes:
             below += [*gap, *map(_note, self.notes[:notes])]
@@ -101,6 +105,7 @@ class Watch:
             now,
             severity,
             printable(headline(status, problems)),
+            problems,
             self._totals(status, every),
             [self._row(c, now) for c in every],
             self._sink(status),
@@ -213,6 +218,11 @@ def _style(column: str, row: Row) -> str:
     if column == "last error":
         return "red" if row.state not in CONNECTED else "dim"
     return "yellow" if column == "gaps" and row.cells[column] != "0" else ""
+
+
+def _problem(problem: Problem) -> Text:
+    text = f"  {_MARKS[problem.severity]} {problem.title}" + (f": {problem.detail}" if problem.detail else "")
+    return _cut(printable(text), _STYLES[problem.severity].removeprefix("bold "))
 
 
 def _note(note: Mapping[str, Any]) -> Text:

@@ -96,12 +96,12 @@ class ServiceWorks:
 
     def works(self, status: Status) -> list[Work]:
         """What goes on at this moment."""
-        found = [*_catalogues(status), *self._draining(status)]
+        found = [*([] if _is_stopping(status) else _catalogues(status)), *self._draining(status)]
         self._most = {key: most for key, most in self._most.items() if any(work.key == key for work in found)}
         return found
 
     def _draining(self, status: Status) -> Iterator[Work]:
-        sink, is_stopping = status["sink"], "stopping" in status["not_ready"]
+        sink, is_stopping = status["sink"], _is_stopping(status)
         if sink is None or not sink["broker_up"] or not (sink["is_spooling"] or is_stopping):
             return
         records, octets = sink["spooled"] + sink["in_flight"], sink["spool_bytes"]
@@ -114,6 +114,10 @@ class ServiceWorks:
         if left:
             most = self._most[name, unit] = max(left, self._most.get((name, unit), 0))
             yield Work((name, unit), name, most - left, most, said)
+
+
+def _is_stopping(status: Status) -> bool:
+    return "stopping" in status["not_ready"]
 
 
 def _catalogues(status: Status) -> Iterator[Work]:

@@ -56,7 +56,7 @@ def test_the_verdict_comes_first_and_then_connections_kafka_and_notes() -> None:
     assert lines[0] == "○ bybit: gaps in order books"
     assert lines[1] == "08:26:42 UTC, 3 of 3 live, 1,234 messages/s, 2,500 events/s, up 60 min"
     assert header(lines) == ["venue", "connection", "state", "msgs/s", "events/s", "last-msg", "lag", "gaps"]
-    row = next(line for line in lines if "trade.0" in line)
+    row = next(line for line in lines if line.startswith("bybit linear.trade.0"))
     assert row.split() == ["bybit", "linear.trade.0", "live", "1,234", "2,500", "0.5", "s", "12", "ms", "2"]
     assert "Kafka up: 500 records/s in, 7 on the way; spool idle: 0 records, 0 B" in lines
     assert lines[-1] == "08:26:41 kafka up (3 times): brokers: 3"
@@ -69,6 +69,10 @@ def test_what_is_down_comes_first_and_what_does_not_fit_is_counted() -> None:
     lines = rendered(frame)
     assert len(lines) == 23, "one is for the cursor"
     assert lines[0] == "● bybit.linear.book.04 is down; 1 more problem"
+    assert lines[2:4] == [
+        "  ● bybit.linear.book.04 is down: connect: nothing within 10 s",
+        "  ● bybit.linear.book.02 lags behind: 2.5 s behind the venue",
+    ]
     names = [line.split()[1] for line in lines if "linear.book" in line and line.startswith("bybit ")]
     assert names[:4] == ["linear.book.04", "linear.book.06", "linear.book.02", "linear.book.00"]
     assert f"and {40 - len(names)} more" in lines

@@ -97,6 +97,7 @@ def test_another_size_begins_on_an_empty_screen(monkeypatch: pytest.MonkeyPatch)
     on = console(terminal)
     with in_place(on) as painting:
         painting.paint(Text("wide " * 8))
+        painting.say("what the terminal has wrapped in its own way")
         on.size = ConsoleDimensions(20, 10)
         painting.paint(Text("narrow"))
         assert screen(terminal).shown() == ["narrow"]

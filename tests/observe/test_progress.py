@@ -83,6 +83,8 @@ def test_catalogues_are_told_of_while_markets_are_missing() -> None:
     assert ServiceWorks().works(now) == []
     now["venues"]["okx"] |= {"markets": 4, "markets_read": 1}
     (reading,) = ServiceWorks().works(now)
+    ending = ServiceWorks().works({**now, "not_ready": ["stopping"]})
+    assert [work.name for work in ending] == ["stopping"]
     assert (reading.name, reading.said, reading.done, reading.total) == ("okx catalogue", "1 of 4 markets read", 1, 4)
 
 
