@@ -80,7 +80,18 @@ def sink(**fields: object) -> SinkStats:
 def test_one_status_of_several() -> None:
     first = {
         "venues": {
-            "toy": attrs.asdict(venue("toy", "a", state="running", instruments=9, catalogue_reads=2, clock_offset=-70)),
+            "toy": attrs.asdict(
+                venue(
+                    "toy",
+                    "a",
+                    state="running",
+                    instruments=9,
+                    markets=4,
+                    markets_read=4,
+                    catalogue_reads=2,
+                    clock_offset=-70,
+                )
+            ),
             "okx": attrs.asdict(venue("okx", state="running")),
         },
         "sink": attrs.asdict(
@@ -89,7 +100,9 @@ def test_one_status_of_several() -> None:
     }
     second = {
         "venues": {
-            "toy": attrs.asdict(venue("toy", "b", state="refused", instruments=8, last_error="no", clock_offset=40)),
+            "toy": attrs.asdict(
+                venue("toy", "b", state="refused", instruments=8, markets=4, markets_read=1, last_error="no", clock_offset=40,)
+            ),
             "okx": attrs.asdict(venue("okx", state="starting")),
         },
         "sink": attrs.asdict(
@@ -102,6 +115,7 @@ def test_one_status_of_several() -> None:
     merged = merge_statuses([first, second])
     toy = merged["venues"]["toy"]
     assert list(toy["connections"]) == ["a", "b"]
+    assert (toy["markets"], toy["markets_read"]) == (4, 1), "as far as the last one"
     assert (toy["state"], toy["last_error"], toy["instruments"], toy["catalogue_reads"]) == ("refused", "no", 9, 2)
     assert toy["clock_offset"] == -70
     assert merged["venues"]["okx"]["state"] == "starting"
