@@ -16,6 +16,7 @@ from pipeline.config import Config, loads, read_text
 from pipeline.config_checks import rules
 from pipeline.config_reader import read
 from pipeline.exchanges import VENUES
+from pipeline.feeds.intake import tls_context
 from pipeline.model.errors import ConfigError, Refused
 from pipeline.reload import Change, LevelRequest, compare, with_subscriptions
 from pipeline.session.clock import Clock
@@ -127,6 +128,7 @@ class Reloader:
     def take(self, text: str, asked_by: str) -> None:
         """Follow the text of a configuration. Raises `ConfigError`: nothing has changed then."""
         change = compare(self.config, self.parse(text))
+        _check_authorities(change)
         self.refusal = None
         self.loaded = self.clock()
         self.temporary.clear()
@@ -198,10 +200,15 @@ class Reloader:
                 raise ConfigError(found[1:].splitlines())
             self.take(found, asked_by)
         except ConfigError as error:
-            self.results[REFUSED] += 1
-            self._last = REFUSED
-            self.refusal = Refusal(self.clock(), tuple(error.problems))
-            log.error("config_refused", asked_by=asked_by, problems=error.problems)
+            self._refuse(error.problems, asked_by)
+        except RecursionError:
+            self._refuse(["is nested too deeply"], asked_by)
+
+    def _refuse(self, problems: list[str], asked_by: str) -> None:
+        self.results[REFUSED] += 1
+        self._last = REFUSED
+        self.refusal = Refusal(self.clock(), tuple(problems))
+        log.error("config_refused", asked_by=asked_by, problems=problems)
 
     def _accept(self, what: str, body: Mapping[str, Any], change: Change) -> None:
         order = {what: dict(body)}
@@ -213,6 +220,18 @@ class Reloader:
     def _follow(self, change: Change) -> None:
         self.config = change.config
         self.apply(change)
+
+
+def _check_authorities(change: Change) -> None:
+    """A venue that cannot even begin would end the whole service. Raises `ConfigError`."""
+    problems = []
+    for name in change.added:
+        try:
+            tls_context(change.config.venues[name])
+        except OSError as error:  # also what is no certificate
+            problems.append(f"venues.{name}.urls.ca_file: cannot be used: {error.strerror or error}")
+    if problems:
+        raise ConfigError(problems)
 
 
 class ReloadCollector(Collector):

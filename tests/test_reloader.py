@@ -119,6 +119,27 @@ async def test_a_bad_file_is_refused_whole_and_once(autojump_clock: MockClock, n
     assert made.reader.results == {"applied": 0, "refused": 2, "unchanged": 1}
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_venue_that_could_not_begin_is_refused(content: str | None, tmp_path: Path) -> None:
+    made, ca_file = bench(), tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    okx: dict[str, Any] = {"channels": [{"market": "swap", "channel": "trade"}]}
+    okx["urls"] = {"websocket": "wss://localhost:1", "rest": "https://localhost:1", "ca_file": str(ca_file)}
+    made.reader.file = json.dumps({"venues": {"okx": okx}})
+    with pytest.raises(ConfigError, match=r"venues\.okx\.urls\.ca_file: cannot be used: \S+"):
+        await made.reader.reload("a test")
+    assert made.changes == []
+
+
+async def test_what_no_reader_can_take_is_refused() -> None:
+    made = bench()
+    made.reader.file = "[" * 100_000
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        await made.reader.reload("a test")
+    assert made.changes == []
+
+
 async def test_what_needs_a_restart_is_told_once_and_the_rest_applied() -> None:
     made = bench()
     made.reader.file = text(log={"level": "warning"}, kafka={"linger": "1s"})
