@@ -115,7 +115,8 @@ class Backlog:
         async with self._disk:
             batch, self._memory = self._memory, deque()
             self._writing_since, self._since = self._since, None
-            self._waiting = trio.Event()
+            if self._waiting.is_set():  # otherwise `keep_writing` waits for this very event
+                self._waiting = trio.Event()
             if not batch:
                 return
             self._disk_bytes = self.spool.size_bytes

@@ -120,7 +120,8 @@ class Journal:
     async def flush(self) -> None:
         """Get onto the disk what was appended."""
         await self._write_held()
-        self._dirty = trio.Event()
+        if self._dirty.is_set():  # otherwise `keep_writing` waits for this very event
+            self._dirty = trio.Event()
         moment, all_written = self.now(), not self._held and not self._detached
         try:
             await trio.to_thread.run_sync(self.spool.sync, self.spool.unsynced())

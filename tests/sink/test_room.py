@@ -5,6 +5,7 @@ import pytest
 import trio
 
 from pipeline.model.events import FeedStatus
+from pipeline.sink.journal import Journal
 from pipeline.sink.opening import open_sink
 from pipeline.sink.reader import Decoder
 from pipeline.sink.records import Record
@@ -56,6 +57,11 @@ async def publish(sink: Sink, numbers: range) -> None:
             await trio.sleep(0.02)  # the feeds wait for their sockets now and then
 
 
+def all_is_on_disk(sink: Sink) -> bool:
+    store = sink.backlog
+    return not store._dirty.is_set() if isinstance(store, Journal) else store.unsafe_since is None
+
+
 @pytest.mark.parametrize("journal", JOURNAL)
 async def test_refusing_keeps_the_oldest(tmp_path: str, journal: bool) -> None:
     settings = nowhere(tmp_path, "refuse_new", journal=journal)
@@ -80,7 +86,8 @@ async def test_dropping_keeps_the_newest_and_tells_exactly_what_is_given_up(tmp_
     async with open_sink(settings) as sink:
         for start in range(0, 4_000, 100):
             await publish(sink, published[start : start + 100])
-            await until(lambda: sink.stats().spool_bytes <= MAX_BYTES)  # room is made for what came
+            await until(lambda: all_is_on_disk(sink))  # a disk that stalls would get it all as one segment
+        await until(lambda: sink.stats().spool_bytes <= MAX_BYTES)  # room is made
         stats = sink.stats()
         assert stats.dropped == stats.announced_lost > 1_000
         assert stats.balanced
@@ -93,6 +100,18 @@ async def test_dropping_keeps_the_newest_and_tells_exactly_what_is_given_up(tmp_
     assert sum(gap["count"] for gap in told) == lost  # type: ignore[misc]
     assert sink.stats().announced_lost == lost
     assert sink.stats().balanced
+
+
+@pytest.mark.parametrize("journal", JOURNAL)
+async def test_making_room_leaves_the_writer_awake(tmp_path: str, journal: bool) -> None:
+    async with open_sink(nowhere(tmp_path, "drop_oldest", journal=journal)) as sink:
+        await publish(sink, range(10))
+        await until(lambda: all_is_on_disk(sink))
+        await trio.lowlevel.checkpoint()  # the writer waits for more
+        await sink.backlog.flush()
+        await publish(sink, range(10, 20))
+        assert not all_is_on_disk(sink)
+        await until(lambda: all_is_on_disk(sink))
 
 
 async def test_what_an_earlier_process_left_can_be_given_up(tmp_path: str) -> None:
