@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -62,6 +63,18 @@ async def show_table(read: Callable[[], Status], console: Console) -> None:
 async def show_lines(read: Callable[[], Status], write: Callable[[bytes], object]) -> None:
     """A line every `IDLE_LINES_S`, or more often while there is long work. Raises what `write` raises."""
     watch, next_at = Watch(), trio.current_time() + FIRST_LINE_S
+    is_free = threading.Lock()  # a line that was abandoned must not come after the last words
+
+    def put(line: str) -> None:
+        try:
+            write(f"{line}\n".encode())
+        finally:
+            is_free.release()
+
+    def put_last(line: str) -> None:
+        is_free.acquire()
+        put(line)
+
     try:
         while True:
             frame, now = _look(watch, read), trio.current_time()
@@ -69,12 +82,13 @@ async def show_lines(read: Callable[[], Status], write: Callable[[bytes], object
                 next_at = min(next_at, now + LINES_S)
             if frame is not None and now >= next_at:
                 next_at = now + IDLE_LINES_S
-                await _aside(partial(write, f"{frame.line}\n".encode()))
+                is_free.acquire()
+                await _aside(partial(put, frame.line))
             await trio.sleep(REFRESH_S)
     finally:
         words = _last_words(read)
         with trio.move_on_after(_END_WITHIN_S, shield=True):
-            await _aside(partial(write, f"{words}\n".encode()))
+            await _aside(partial(put_last, words))
 
 
 def _look(watch: Watch, read: Callable[[], Status]) -> Frame | None:

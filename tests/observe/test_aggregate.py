@@ -98,11 +98,11 @@ def test_one_status_of_several() -> None:
             sink(published=5, by_kind={"trade": 5}, latency=Latency([1, 2, 3], 0.5), safe_until=80, is_full=True)
         ),
     }
+    refused = venue("toy", "b", state="refused", instruments=8, markets=4, markets_read=1, clock_offset=40)
+    refused.last_error = "no"
     second = {
         "venues": {
-            "toy": attrs.asdict(
-                venue("toy", "b", state="refused", instruments=8, markets=4, markets_read=1, last_error="no", clock_offset=40,)
-            ),
+            "toy": attrs.asdict(refused),
             "okx": attrs.asdict(venue("okx", state="starting")),
         },
         "sink": attrs.asdict(
