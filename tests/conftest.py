@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
 import hypothesis
 import pytest
+import structlog
 
+from pipeline.observe.recent import RECENT
 from tests.services import KafkaBroker, KafkaCluster, SchemaRegistry, SecuredBroker
 
 _SERVICES = frozenset({"broker", "own_broker", "secured_broker", "cluster", "registry", "own_registry", "browser"})
@@ -33,6 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.services)
             # Of tests that run side by side, those of one folder share their services.
             item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+
+
+@pytest.fixture(autouse=True)
+def undisturbed_logs() -> Iterator[None]:
+    """What a test does to the logs of the process is undone."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    RECENT.clear()
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    RECENT.clear()
 
 
 @pytest.fixture(scope="session")

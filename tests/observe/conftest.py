@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from pipeline.observe.logs import configure
-from pipeline.observe.recent import RECENT
 from pipeline.observe.settings import LogSettings
 from tests.services.browser import Browser
 from tests.services.ports import reserve_port
@@ -24,20 +21,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def undisturbed_logs() -> Iterator[None]:
-    """What a test does to the logs of the process is undone."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    RECENT.clear()
-    yield
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-    RECENT.clear()
-
-
-@pytest.fixture
-def logged(undisturbed_logs: None) -> io.StringIO:
+def logged() -> io.StringIO:
     """Where the log goes, as JSON lines, all levels."""
     stream = io.StringIO()
     configure(LogSettings(level="debug"), stream)

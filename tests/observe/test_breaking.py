@@ -85,37 +85,36 @@ async def test_the_cause_can_be_told(browser: Browser, tmp_path: Path) -> None:
         ):
             running = service(venue, broker, tmp_path)
             await nursery.start(running.run)
-            http = httpx.AsyncClient(base_url=running.address, trust_env=False)
+            async with httpx.AsyncClient(base_url=running.address, trust_env=False) as http:
 
-            async def number(name: str, **labels: str) -> float:
-                return parsed((await http.get("/metrics")).content)[name, tuple(sorted(labels.items()))]
+                async def number(name: str, **labels: str) -> float:
+                    return parsed((await http.get("/metrics")).content)[name, tuple(sorted(labels.items()))]
 
-            await tab.look()
-            await tab.open(running.address)
-            await headline(tab, "All 2 connections are live; Kafka is up; nothing waiting")
-            assert (await http.get("/startupz")).status_code == (await http.get("/readyz")).status_code == 200
-            await tab.until("document.querySelector('#books tbody').innerText.includes(' bp (')")
+                await tab.look()
+                await tab.open(running.address)
+                await headline(tab, "All 2 connections are live; Kafka is up; nothing waiting")
+                assert (await http.get("/startupz")).status_code == (await http.get("/readyz")).status_code == 200
+                await tab.until("document.querySelector('#books tbody').innerText.includes(' bp (')")
 
-            venue.fault("http_refuse", count=1_000_000)
-            venue.fault("drop")
-            await headline(tab, "okx: all 2 connections are down")
-            assert "HTTP 503" in await tab.text("#verdict .detail")
-            answer = await http.get("/readyz")
-            assert answer.status_code == 503
-            assert any(f"{CONNECTIONS[0]} is " in reason for reason in answer.json()["reasons"])
-            assert await number("pipeline_connection_live", venue="okx", connection=CONNECTIONS[0]) == 0
-            assert (await http.get("/healthz")).status_code == 200
+                venue.fault("http_refuse", count=1_000_000)
+                venue.fault("drop")
+                await headline(tab, "okx: all 2 connections are down")
+                await tab.until("document.querySelector('#verdict .detail').innerText.includes('HTTP 503')")
+                answer = await http.get("/readyz")
+                assert answer.status_code == 503
+                assert any(f"{CONNECTIONS[0]} is " in reason for reason in answer.json()["reasons"])
+                assert await number("pipeline_connection_live", venue="okx", connection=CONNECTIONS[0]) == 0
+                assert (await http.get("/healthz")).status_code == 200
 
-            venue.fault("clear")
-            await tab.until("document.querySelectorAll('#connections .state.good').length == 2")
-            await tab.until("document.querySelector('#events').innerText.includes('connection live')")
+                venue.fault("clear")
+                await tab.until("document.querySelectorAll('#connections .state.good').length == 2")
+                await tab.until("document.querySelector('#events').innerText.includes('connection live')")
 
-            kill()
-            await headline(tab, "Kafka is down")
-            assert "records wait, safe" in await tab.text("#verdict .detail")
-            await tab.until("document.querySelector('#verdict .detail').innerText.includes('Connection refused')")
-            assert await number("pipeline_kafka_up") == 0
-            assert (await http.get("/readyz")).status_code == 200, "what comes is safe in the queue and the spool"
-            assert tab.complaints == []
-            await http.aclose()
+                kill()
+                await headline(tab, "Kafka is down")
+                assert "records wait, safe" in await tab.text("#verdict .detail")
+                await tab.until("document.querySelector('#verdict .detail').innerText.includes('Connection refused')")
+                assert await number("pipeline_kafka_up") == 0
+                assert (await http.get("/readyz")).status_code == 200, "what comes is safe in the queue and the spool"
+                assert tab.complaints == []
             running.stop()

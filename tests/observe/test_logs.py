@@ -13,8 +13,6 @@ import structlog
 from pipeline.observe.logs import configure, looks_secret, reconfigure, written_to
 from pipeline.observe.settings import LogSettings
 
-pytestmark = pytest.mark.usefixtures("undisturbed_logs")
-
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:

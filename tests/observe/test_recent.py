@@ -12,8 +12,6 @@ from pipeline.observe.logs import configure
 from pipeline.observe.recent import RECENT, Recent
 from pipeline.observe.settings import LogSettings
 
-pytestmark = pytest.mark.usefixtures("undisturbed_logs")
-
 
 def told() -> list[tuple[str, str, str]]:
     return [(note["level"], note["event"], note["text"]) for note in RECENT.notes()]

@@ -14,8 +14,6 @@ from pipeline.observe.logs import configure
 from pipeline.observe.repeats import Repeats
 from pipeline.observe.settings import LogSettings
 
-pytestmark = pytest.mark.usefixtures("undisturbed_logs")
-
 
 def line(created: float, event: str = "connection_lost", level: int = logging.WARNING, **fields: Any) -> Any:
     record = logging.LogRecord("pipeline.feeds", level, "", 0, {"event": event, **fields}, (), None)
