@@ -230,7 +230,7 @@ def test_another_run_that_fetches_is_waited_for(upstream: Path, tmp_path: Path) 
     (upstream / "a-1.jar").write_bytes(b"good")
     (folder := tmp_path / "cache" / "g/a/1").mkdir(parents=True)
     provisioning = threading.Thread(target=provision, args=({"g/a/1/a-1.jar": file_digest(upstream / "a-1.jar")},))
-    with (tmp_path / "cache" / "lock").open("wb") as lock:
+    with (tmp_path / "cache" / "artifacts.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         provisioning.start()
         provisioning.join(0.2)

@@ -66,7 +66,7 @@ def provision(pins: Mapping[str, str]) -> list[Path]:
     """The pinned files in the cache, fetching what is missing or damaged there; raises `ProvisioningError`."""
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    with _only_one_run(cache), ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+    with only_one_run("artifacts"), ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
         return list(pool.map(lambda pin: _ensure(cache, *pin), pins.items()))
 
 
@@ -107,8 +107,11 @@ def _ensure(cache: Path, path: str, digest: str) -> Path:
 
 
 @contextmanager
-def _only_one_run(cache: Path) -> Iterator[None]:
-    with (cache / "lock").open("w") as lock:
+def only_one_run(name: str) -> Iterator[None]:
+    """Keep other test runs of this user, and those side by side with this one, from doing the same now."""
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the system even when this run is killed
         yield
 

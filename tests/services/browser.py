@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import os
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ import msgspec
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from tests.services.artifacts import ProvisioningError, cache_folder
+from tests.services.artifacts import ProvisioningError, only_one_run
 from tests.services.process import Service
 
 PACKAGES = ("chromium", "fonts-dejavu-core")
@@ -39,9 +38,7 @@ _POLL_S = 0.02
 
 def chromium() -> str:
     """The browser's program, installed first where that is possible. Raises `ProvisioningError` naming the packages."""
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with (cache_folder() / "browser.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of test runs side by side, one installs
+    with only_one_run("apt"):
         if (found := _found()) is not None:
             return found
         apt = shutil.which("apt-get")

@@ -6,18 +6,16 @@ package `prometheus`, held to the distribution's signatures, and is neither inst
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.services.artifacts import ProvisioningError, cache_folder
+from tests.services.artifacts import ProvisioningError, cache_folder, only_one_run
 
 LOCK = Path(__file__).with_name("tools.lock")
 KUBERNETES = "1.37"
@@ -84,6 +82,11 @@ def _promtool() -> Path:
 
 
 def _unpack_prometheus(target: Path) -> None:
+    with only_one_run("apt"):
+        _unpack_package(target)
+
+
+def _unpack_package(target: Path) -> None:
     missing = [name for name in ("apt-get", "dpkg-deb") if shutil.which(name) is None]
     if missing:
         raise ProvisioningError(f"promtool is not on the PATH, and without {missing[0]} it cannot be fetched")
@@ -112,17 +115,10 @@ def _provided(name: str, make: Callable[[Path], None]) -> Path:
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with _only_one_run(cache):
+    with only_one_run("tools"):
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as scratch:
                 made = Path(scratch) / name
                 make(made)
                 made.rename(folder)
     return folder
-
-
-@contextmanager
-def _only_one_run(cache: Path) -> Iterator[None]:
-    with (cache / "tools-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
