@@ -117,31 +117,19 @@ lock: $(LOCK)/installed-$(VERSION)
 clean:
 	rm -rf $(RUN) .venv-dev .venv-bench .venv-docs .venv-audit $(AUTOBAHN) $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# The stamp is the last thing written: an interrupted installation starts afresh.
-$(RUN)/installed-$(VERSION): requirements.lock | python
-	$(PYTHON) -m venv --clear $(RUN)
-	$(RUN)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	touch $@
+# A virtual environment from a lock. The stamp is the last thing written: an interrupted installation starts afresh.
+define environment
+$(1)/installed-$$(VERSION): $(2) | python
+	$$(PYTHON) -m venv --clear $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
+	touch $$@
+endef
 
-$(DEV)/installed-$(VERSION): requirements-dev.lock | python
-	$(PYTHON) -m venv --clear $(DEV)
-	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	touch $@
-
-$(BENCH)/installed-$(VERSION): requirements-bench.lock | python
-	$(PYTHON) -m venv --clear $(BENCH)
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
-	touch $@
-
-$(DOCS)/installed-$(VERSION): requirements-docs.lock | python
-	$(PYTHON) -m venv --clear $(DOCS)
-	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
-	touch $@
-
-$(AUDIT)/installed-$(VERSION): requirements-audit.lock | python
-	$(PYTHON) -m venv --clear $(AUDIT)
-	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
-	touch $@
+$(eval $(call environment,$(RUN),requirements.lock))
+$(eval $(call environment,$(DEV),requirements-dev.lock))
+$(eval $(call environment,$(BENCH),requirements-bench.lock))
+$(eval $(call environment,$(DOCS),requirements-docs.lock))
+$(eval $(call environment,$(AUDIT),requirements-audit.lock))
 
 $(LOCK)/installed-$(VERSION): Makefile | python
 	$(PYTHON) -m venv --clear $(LOCK)

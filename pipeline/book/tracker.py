@@ -188,17 +188,6 @@ class BookTracker:
             )
         return events
 
-    def next_due(self) -> int | None:
-        """When `due` has something to say next, in microseconds; None for never."""
-        if not self._valid or self._book is None:
-            return None
-        times = []
-        if self.options.snapshot_interval is not None:
-            times.append(self._snapshot_due)
-        if self.options.top_levels is not None:
-            times.append(self._top_due)
-        return min(times, default=None)
-
     def _start(self, snapshot: BookUpdate) -> list[Event]:
         events: list[Event] = []
         if self._waiting:
