@@ -26,10 +26,7 @@ _FRAME = frozenset({
 })  # fmt: skip
 
 # What tells apart lines about one trouble that goes on: the supervisor's attempts, librdkafka's times and threads.
-_VARYING = re.compile(
-    r"; attempt \d+ in [\d.]+ s$| \(after \d+ms in state \w+\)|^FAIL \[[^]]*\] \[thrd:[^]]*\]: "
-    r"| \(\d+ lines before this one are not shown\)$"
-)
+_VARYING = re.compile(r"; attempt \d+ in [\d.]+ s$| \(after \d+ms in state \w+\)|^FAIL \[[^]]*\] \[thrd:[^]]*\]: ")
 
 
 @attrs.define

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
 from pipeline.model.errors import ConfigError
-from pipeline.model.rate import Budget, Rate
 from pipeline.model.secret import Secret
 from pipeline.sink.credentials import token_config
 from pipeline.sink.settings import KafkaSettings
@@ -133,27 +131,4 @@ def _without_secrets(text: str, settings: KafkaSettings) -> str:
     return text
 
 
-class Sparing(logging.Filter):
-    """Lets through at most ten lines a minute: librdkafka repeats itself many times a second while a broker is away."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._budget = Budget(Rate(10, 60.0))
-        self._dropped = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this line is shown; the next one that is tells how many were not."""
-        now = time.monotonic()
-        if self._budget.wait(now) > 0:
-            self._dropped += 1
-            return False
-        self._budget.take(now)
-        if self._dropped:
-            record.msg = f"{record.getMessage()} ({self._dropped} lines before this one are not shown)"
-            record.args = None
-            self._dropped = 0
-        return True
-
-
 _LOGGER = logging.getLogger("pipeline.kafka")
-_LOGGER.addFilter(Sparing())

@@ -50,6 +50,16 @@ def test_what_happens_to_another_is_another_matter(other: logging.LogRecord) -> 
     assert not repeats.holds_back(other)
 
 
+def test_what_librdkafka_repeats_is_one_kind_whatever_broker_and_thread_it_names() -> None:
+    repeats = Repeats(allowed=3)
+    told = [
+        logging.LogRecord("pipeline.kafka", logging.ERROR, "", 0, "%s [%s] %s", (facility, "me#producer-1", text), None)
+        for facility, text in [("FAIL", f"[thrd:h:9092/{n}]: Connect failed (after {n}ms)") for n in range(9)]
+        + [("SASL", "[thrd:h:9092/1]: mechanism refused")]
+    ]
+    assert [repeats.holds_back(each) for each in told] == [False] * 3 + [True] * 6 + [False]
+
+
 def test_good_news_are_never_held_back() -> None:
     repeats = Repeats(allowed=1)
     assert not any(repeats.holds_back(line(1, "connection_live", logging.INFO, connection="a")) for _ in range(50))
