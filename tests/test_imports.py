@@ -22,7 +22,7 @@ ALLOWED = {
     "avro": {"model"},
     "sink": {"model", "avro"},
     "feeds": {"model", "book", "exchanges", "session", "sink"},
-    "orders": {"model", "exchanges", "session", "sink"},
+    "orders": {"model", "avro", "exchanges", "session", "sink", "feeds"},
     "observe": {"model"},
     "sim": {"model", "exchanges"},
     "tape": {"model", "book", "avro", "exchanges", "feeds"},

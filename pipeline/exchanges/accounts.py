@@ -29,6 +29,19 @@ Raises `BadMessage` for a body of another form, `Retryable` or `Refused` for the
 
 
 @attrs.frozen
+class Post:
+    """A POST that may be made more than once."""
+
+    path: str
+    body: bytes
+    """JSON, as it is signed and sent."""
+
+
+Requests = Generator[str | Post, bytes, T]
+"""As `Steps`, of requests that change something too."""
+
+
+@attrs.frozen
 class Credentials:
     """What proves an account's owner."""
 
@@ -109,8 +122,8 @@ class Accounts(Protocol):
     def subscriptions(self, spec: AccountSpec) -> list[Subscription]:
         """The topics that bring this channel. `kind` is our name of the channel."""
 
-    def sign(self, credentials: Credentials, path: str, time: Micros) -> Mapping[str, str]:
-        """The headers of a signed GET; `path` has its query as it is sent, `time` is the venue's.
+    def sign(self, credentials: Credentials, path: str, time: Micros, body: bytes | None = None) -> Mapping[str, str]:
+        """The headers of a signed GET, with a body of a POST; `path` has its query as sent, `time` is the venue's.
 
         Raises `Refused` for a secret that cannot sign.
         """

@@ -13,6 +13,7 @@ import attrs
 
 from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.accounts import Accounts, Login
+from pipeline.exchanges.trading import Trading
 from pipeline.model.errors import SessionError
 from pipeline.model.events import BookUpdate, Event, Instrument, Origin
 from pipeline.model.rate import Rate
@@ -274,6 +275,10 @@ class Venue(Protocol):
     @property
     def accounts(self) -> Accounts | None:
         """The private side; None for a venue of which only market data is taken."""
+
+    @property
+    def trading(self) -> Trading | None:
+        """Order entry; None for a venue that takes no orders over WebSocket."""
 
     def path(self, endpoint: str, times: SessionTimes) -> str:
         """URL path of an endpoint with its query, e.g. "/v5/public/linear"."""

@@ -9,9 +9,9 @@ import attrs
 import structlog
 import trio
 
-from pipeline.exchanges.accounts import Accounts, Credentials, Login, Steps, T
+from pipeline.exchanges.accounts import Accounts, Credentials, Login, Post, Requests, Steps, T
 from pipeline.feeds.settings import AccountSettings
-from pipeline.model.errors import BadMessage, SessionError
+from pipeline.model.errors import BadMessage, Refused, SessionError
 from pipeline.model.events import Micros
 from pipeline.session.clock import Clock
 from pipeline.session.errors import RequestRefused
@@ -77,15 +77,15 @@ class VenueRest:
         """A login by the venue's clock."""
         return Login(keys, (self.clock() + self.offset_us) / 1e6 - trio.current_time())
 
-    async def walk(self, steps: Steps[T], keys: Credentials | None = None) -> T:
+    async def walk(self, steps: Steps[T] | Requests[T], keys: Credentials | None = None) -> T:
         """Make the requests of some steps, signed if there are keys.
 
         Raises what the steps raise, `SessionError` of the requests, and `Refused` for keys that cannot sign.
         """
         try:
-            path = next(steps)
+            request: str | Post = next(steps)
             while True:
-                path = steps.send(await self._ask(steps, path, keys))
+                request = steps.send(await self._ask(steps, request, keys))
         except StopIteration as end:
             value: T = end.value
             return value
@@ -96,14 +96,24 @@ class VenueRest:
         """The venue's time by our clock."""
         return Micros(self.clock() + self.offset_us)
 
-    async def _ask(self, steps: Steps[T], path: str, keys: Credentials | None) -> bytes:
+    async def _ask(self, steps: Steps[T] | Requests[T], request: str | Post, keys: Credentials | None) -> bytes:
         try:
-            return await self._get(path, keys)
+            return await (self._post(request, keys) if isinstance(request, Post) else self._get(request, keys))
         except RequestRefused as error:
             # What the venue says tells more than the HTTP status: a clock that is off can be mended, a bad key cannot.
             with suppress(BadMessage, StopIteration):
                 steps.send(error.body)
             raise
+
+    async def _post(self, request: Post, keys: Credentials | None) -> bytes:
+        side = self.accounts
+        if keys is None or side is None:
+            raise Refused(f"POST {request.path}: there is no account to sign it for")
+        return await self.private.post_json_bytes(
+            request.path,
+            request.body,
+            sign=lambda: side.sign(keys, request.path, self.venue_time(), request.body),
+        )
 
     async def _get(self, path: str, keys: Credentials | None) -> bytes:
         side = self.accounts

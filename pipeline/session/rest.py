@@ -17,6 +17,7 @@ from pipeline.session.limiter import Limiter
 
 _OK = range(200, 300)
 _FORBIDDEN = 403
+_JSON = {"Content-Type": "application/json"}
 _PASSING = {408, 429, *range(500, 600)}  # request timeout, too many requests, trouble of the server
 
 
@@ -85,11 +86,29 @@ class RestClient:
         Raises `RequestFailed` when that did not help, or at once for a 403 that holds the limiter
         and for a body that is too long; `RequestRefused` for every other status.
         """
+        return await self._ask("GET", path, params, None, sign)
+
+    async def post_json_bytes(self, path: str, body: bytes, *, sign: Callable[[], Mapping[str, str]]) -> bytes:
+        """The same for `POST path`, with JSON: for what may be asked more than once, as passing troubles repeat it."""
+        return await self._ask("POST", path, None, body, sign)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        sign: Callable[[], Mapping[str, str]] | None,
+    ) -> bytes:
         failures = 0
         while True:
             await self._limiter.acquire()
+            headers = {**(sign() if sign is not None else {}), **({} if body is None else _JSON)}
+            request = self._http.build_request(
+                method, self._base_url + path, params=params, headers=headers, content=body
+            )
             try:
-                return await self._get(path, params, sign() if sign is not None else None)
+                return await self._send(request)
             except RequestFailed as failure:
                 failures += 1
                 passing = failure.status is None or failure.status in _PASSING
@@ -99,9 +118,8 @@ class RestClient:
                 self._random() * min(self._limits.backoff_cap, self._limits.backoff_base * 2.0 ** (failures - 1))
             )
 
-    async def _get(self, path: str, params: Mapping[str, str] | None, headers: Mapping[str, str] | None) -> bytes:
-        request = self._http.build_request("GET", self._base_url + path, params=params, headers=headers)
-        what = f"GET {request.url}"
+    async def _send(self, request: httpx.Request) -> bytes:
+        what = f"{request.method} {request.url}"
         try:
             with trio.fail_after(self._limits.attempt):
                 response = await self._http.send(request, stream=True)

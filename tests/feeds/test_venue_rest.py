@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from pipeline.exchanges import VENUES
-from pipeline.exchanges.accounts import Accounts, Credentials, Steps
+from pipeline.exchanges.accounts import Accounts, Credentials, Post, Requests, Steps
+from pipeline.exchanges.okx.signing import signature
 from pipeline.feeds.venue_rest import GOOD_FOR, VenueRest
 from pipeline.model.errors import BadMessage, Refused, Retryable
 from pipeline.session.errors import RequestFailed, RequestRefused
@@ -34,6 +35,9 @@ class Host:
             raise answer
         return answer
 
+    async def post_json_bytes(self, path: str, body: bytes, *, sign: Callable[[], Mapping[str, str]]) -> bytes:
+        return await self.get_json_bytes(f"POST {path} {body.decode()}", sign=sign)
+
 
 def rest(public: Host, private: Host) -> VenueRest:
     accounts: Accounts | None = VENUES["okx"].accounts
@@ -55,6 +59,24 @@ async def test_steps_are_walked_at_the_host_that_they_are_for() -> None:
     assert public.asked == [("/a", {}), ("/b?c=1", {})]
     assert [path for path, _ in private.asked] == ["/a", "/b?c=1"]
     assert {headers["OK-ACCESS-TIMESTAMP"] for _, headers in private.asked} == {"2020-12-08T09:08:57.715Z"}
+
+
+def posting() -> Requests[str]:
+    answer = yield Post("/c", b'{"d":1}')
+    return answer.decode()
+
+
+async def test_what_is_posted_goes_signed_to_the_private_host() -> None:
+    public, private = Host([]), Host([b"5"])
+    assert await rest(public, private).walk(posting(), KEYS) == "5"
+    [(asked, headers)] = private.asked
+    assert asked == 'POST /c {"d":1}'
+    assert headers["OK-ACCESS-SIGN"] == signature(KEYS, '2020-12-08T09:08:57.715ZPOST/c{"d":1}')
+
+
+async def test_nothing_is_posted_without_an_account() -> None:
+    with pytest.raises(Refused, match="no account to sign it for"):
+        await rest(Host([]), Host([])).walk(posting())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import attrs
 from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.accounts import Accounts, Login
 from pipeline.exchanges.ledger import SUBSCRIBE, SubscriptionLedger
+from pipeline.exchanges.trading import Trading
 from pipeline.exchanges.venue import (
     BookSeed,
     Catalogue,
@@ -176,6 +177,7 @@ class ToyVenue:
     books_per_connection: int = 2
     topics_per_request: int = 10
     accounts: Accounts | None = None
+    trading: Trading | None = None
     seed: BookSeed | None = None
 
     def session_problems(self, times: SessionTimes) -> list[tuple[str, str]]:

@@ -41,7 +41,7 @@ class Server:
         with suppress(trio.BrokenResourceError):
             async with stream:
                 request = b""
-                while b"\r\n\r\n" not in request:
+                while b"\r\n\r\n" not in request or (request.startswith(b"POST") and not request.endswith(b"}")):
                     request += await stream.receive_some()
                 self.requests.append(request.decode())
                 reply = self.answers.pop(0)
@@ -83,6 +83,18 @@ async def test_the_body_of_a_good_answer_as_it_came() -> None:
     assert server.requests[0].startswith("GET /v5/market/time?category=linear&cursor=a%3Db%26c HTTP/1.1\r\n")
     assert "x-key: 1" in server.requests[0].lower()
     assert "referer: pipeline" in server.requests[0].lower()
+
+
+async def test_a_body_is_posted_as_json_and_signed_anew_for_each_attempt() -> None:
+    signatures = iter(["1", "2"])
+    async with serving(answer("503 Busy"), OK) as server, client(server) as rest:
+        body = await rest.post_json_bytes("/v5/x", b'{"a": 1}', sign=lambda: {"X-Key": next(signatures)})
+    assert body == b'{"retCode":0}'
+    for request, key in zip(server.requests, "12", strict=True):
+        assert request.startswith("POST /v5/x HTTP/1.1\r\n")
+        assert request.endswith('\r\n\r\n{"a": 1}')
+        assert f"x-key: {key}\r\n" in request.lower()
+        assert "content-type: application/json\r\n" in request.lower()
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,10 @@ class BybitAccounts:
         """The one topic of a channel: of all markets together, or of the one that was named."""
         return [account_channels.subscription(spec)]
 
-    def sign(self, credentials: Credentials, path: str, time: Micros) -> Mapping[str, str]:
-        """The headers of a signed GET. Raises `Refused` for a secret that cannot sign."""
-        milliseconds, query = time // 1000, path.partition("?")[2]
-        text = f"{milliseconds}{credentials.api_key}{RECEIVE_WINDOW}{query}"
+    def sign(self, credentials: Credentials, path: str, time: Micros, body: bytes | None = None) -> Mapping[str, str]:
+        """The headers of a signed GET, with a body of a POST. Raises `Refused` for a secret that cannot sign."""
+        milliseconds, payload = time // 1000, path.partition("?")[2] if body is None else body.decode()
+        text = f"{milliseconds}{credentials.api_key}{RECEIVE_WINDOW}{payload}"
         return {
             "X-BAPI-API-KEY": credentials.api_key,
             "X-BAPI-TIMESTAMP": str(milliseconds),

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.exchanges.accounts import AccountSpec, Credentials, Steps
 from pipeline.exchanges.okx import answers, private_channels
 from pipeline.exchanges.okx.account_reader import TIME_PATH, OkxAccountReader, read_time
-from pipeline.exchanges.okx.signing import get_headers
+from pipeline.exchanges.okx.signing import signed_headers
 from pipeline.exchanges.okx.streams import VENUE
 from pipeline.exchanges.venue import Catalogue, Subscription
 from pipeline.model.errors import BadMessage
@@ -40,9 +40,9 @@ class OkxAccounts:
         """The topics of a channel: one for all markets where there is such, else one per market."""
         return private_channels.subscriptions(spec)
 
-    def sign(self, credentials: Credentials, path: str, time: Micros) -> Mapping[str, str]:
-        """The headers of a signed GET. Raises `Refused` for keys that no header can carry."""
-        return get_headers(credentials, path, time)
+    def sign(self, credentials: Credentials, path: str, time: Micros, body: bytes | None = None) -> Mapping[str, str]:
+        """The headers of a signed GET, with a body of a POST. Raises `Refused` for keys that no header can carry."""
+        return signed_headers(credentials, path, time, body)
 
     def verify(self) -> Steps[None]:
         """Asks for the account's configuration, which every key may read.

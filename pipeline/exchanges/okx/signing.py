@@ -30,8 +30,8 @@ def login_request(login: Login, now: float) -> str:
     return msgspec.json.encode({"op": "login", "args": [arg]}).decode()
 
 
-def get_headers(keys: Credentials, path: str, time: Micros) -> Mapping[str, str]:
-    """The headers of a signed GET of `path` with its query; good for 30 s from `time`.
+def signed_headers(keys: Credentials, path: str, time: Micros, body: bytes | None = None) -> Mapping[str, str]:
+    """The headers of a signed GET of `path` with its query, or of a POST with a body; good for 30 s from `time`.
 
     Raises `Refused` for keys that no header can carry.
     """
@@ -42,7 +42,7 @@ def get_headers(keys: Credentials, path: str, time: Micros) -> Mapping[str, str]
     stamp = timestamp(time)
     return {
         "OK-ACCESS-KEY": keys.api_key,
-        "OK-ACCESS-SIGN": signature(keys, f"{stamp}GET{path}"),
+        "OK-ACCESS-SIGN": signature(keys, f"{stamp}GET{path}" if body is None else f"{stamp}POST{path}{body.decode()}"),
         "OK-ACCESS-TIMESTAMP": stamp,
         "OK-ACCESS-PASSPHRASE": keys.passphrase,
     }

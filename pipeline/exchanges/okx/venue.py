@@ -12,6 +12,7 @@ from pipeline.exchanges.okx import books, channels, codes, instruments
 from pipeline.exchanges.okx.normalizer import OkxNormalizer
 from pipeline.exchanges.okx.private_side import OkxAccounts
 from pipeline.exchanges.okx.session import OkxSession
+from pipeline.exchanges.trading import Trading
 from pipeline.exchanges.venue import (
     BookSeed,
     Catalogue,
@@ -91,6 +92,7 @@ class OkxVenue:
         return channels.subscriptions(spec, instruments)
 
     accounts: Accounts | None = OkxAccounts()
+    trading: Trading | None = None
 
     def path(self, endpoint: str, times: SessionTimes) -> str:
         """URL path of an endpoint: public, business or private."""

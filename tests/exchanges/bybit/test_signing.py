@@ -52,6 +52,12 @@ def test_a_request_by_shared_secret() -> None:
     }
 
 
+def test_a_posted_body_is_signed_instead_of_a_query() -> None:
+    credentials, body = Credentials("XXXXXXXXXX", "TESTSECRET"), b'{"category": "option"}'
+    headers = ACCOUNTS.sign(credentials, "/v5/order/cancel-all", Micros(1658385579423_000), body)
+    assert headers["X-BAPI-SIGN"] == "bcc45c89edffbaa387fde5ec8a44193c8fb0f20746d4b73eed9ade333d66649a"
+
+
 def test_a_request_without_a_query_signs_what_stands_before_it() -> None:
     headers = ACCOUNTS.sign(Credentials("KEY", "TESTSECRET"), "/v5/account/info", Micros(1_000))
     assert headers["X-BAPI-SIGN"] == signature("TESTSECRET", "1KEY5000")

@@ -10,12 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.exchanges.accounts import Credentials, Login
-from pipeline.exchanges.okx.signing import get_headers, login_request, signature, timestamp
+from pipeline.exchanges.okx.signing import login_request, signature, signed_headers, timestamp
 from pipeline.model.errors import Refused
 from pipeline.model.events import Micros
 
 KEYS = Credentials("key", "22582BD0CFF14C41EDBF1AB98506286D", "phrase")
 TIME = Micros(1607418537715999)
+
+
+def test_a_posted_body_is_signed_after_the_path() -> None:
+    headers = signed_headers(KEYS, "/api/v5/trade/cancel-all-after", TIME, b'{"timeOut":"60"}')
+    text = f'{timestamp(TIME)}POST/api/v5/trade/cancel-all-after{{"timeOut":"60"}}'
+    assert headers["OK-ACCESS-SIGN"] == signature(KEYS, text)
 
 
 def test_a_login_of_the_manual() -> None:
@@ -29,7 +35,7 @@ def test_a_login_of_the_manual() -> None:
 
 
 def test_a_request_of_the_manual() -> None:
-    assert get_headers(KEYS, "/api/v5/account/balance?ccy=BTC", TIME) == {
+    assert signed_headers(KEYS, "/api/v5/account/balance?ccy=BTC", TIME) == {
         "OK-ACCESS-KEY": "key",
         "OK-ACCESS-SIGN": "HiZhvSfMtWJA3uUIVXV3a/bSXNPCWvYFXoGCVS8V4zY=",
         "OK-ACCESS-TIMESTAMP": "2020-12-08T09:08:57.715Z",
@@ -76,4 +82,4 @@ def test_any_login_is_json_that_proves_itself(secret: str, phrase: str, seconds:
 )
 def test_keys_that_no_header_can_carry_are_named_and_not_shown(keys: Credentials, field: str) -> None:
     with pytest.raises(Refused, match=f"^okx: {field} is no plain ASCII text$"):
-        get_headers(keys, "/api/v5/account/balance", TIME)
+        signed_headers(keys, "/api/v5/account/balance", TIME)
