@@ -37,6 +37,7 @@ from pipeline.model.stats import VenueStats
 from pipeline.session.clock import Clock
 from pipeline.session.limiter import Limiter
 from pipeline.session.rest import RestClient, RestLimits
+from pipeline.session.supervisor import RestartPolicy
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +116,10 @@ class Intake:
     _requests: Limiter = attrs.field(init=False)
     _markets: set[str] = attrs.field(factory=set, init=False)
     """Whose catalogue has been read."""
+    _failures: int = attrs.field(default=0, init=False)
+    """Readings of the catalogue that failed in a row."""
+    _back_off: float = attrs.field(default=0.0, init=False)
+    """Seconds to wait after the last of them."""
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     """Set when there are settings that the plan does not follow yet."""
     _leaving: dict[Key, float] = attrs.field(factory=dict, init=False)
@@ -211,12 +216,15 @@ class Intake:
                 self._announce(market, self._instruments.replace(market, found, self.around.clock()))
         except (SessionError, BadMessage) as error:
             stats.catalogue_failures += 1
+            self._failures += 1
+            self._back_off = self._policy().delay(self._failures)
             stats.last_error = str(error)
             if not stats.catalogue_reads:
                 stats.state = "refused" if isinstance(error, Refused) else "starting"
             log.error("catalogue_unreadable", venue=self.name, text=str(error), retry_in=self._pause())
             return False
         stats.catalogue_reads += 1
+        self._failures = 0
         stats.instruments = len(self._instruments.entries)
         return True
 
@@ -237,8 +245,13 @@ class Intake:
         refresh = self.settings.refresh_instruments
         if not self._missing_markets() or self.stats.state == "refused":
             return refresh
-        doublings = min(self.stats.catalogue_failures, 16)
-        return min(refresh, self.settings.reconnect.max, self.settings.reconnect.first * 2.0**doublings)
+        return min(refresh, self._back_off)
+
+    def _policy(self) -> RestartPolicy:
+        reconnect = self.settings.reconnect
+        return RestartPolicy(
+            random=self.around.random, base_s=reconnect.first, factor=reconnect.factor, cap_s=reconnect.max
+        )
 
     def _apply(self, nursery: trio.Nursery, tls: ssl.SSLContext | None) -> None:
         plan = self._make_plan()
