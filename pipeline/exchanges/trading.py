@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from pipeline.exchanges.accounts import Login, Steps
+from pipeline.exchanges.accounts import Login, Requests, Steps
 from pipeline.model.account import Order
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Instrument, Micros
@@ -163,14 +163,20 @@ class Trading(Protocol):
     def reference_price(self, instrument: Instrument) -> Steps[DecimalText | None]:
         """Reads the mark price, where there is none the last one; unsigned. None: the venue tells none now."""
 
-    def arm(self, seconds: float | None) -> Steps[None]:
-        """Has the venue cancel everything when we are gone for so long; None takes that back. Signed."""
+    def arm(self, seconds: float | None, markets: Sequence[str]) -> Requests[None]:
+        """Has the venue cancel the orders of these markets, or more, when we are gone for so long. Signed.
+
+        None takes that back where the venue lets it be.
+        """
 
     def arm_every(self, seconds: float) -> float:
         """How often `arm` has to be repeated; `inf`: once."""
 
-    def arm_problems(self, seconds: float, channels: Sequence[str]) -> list[str]:
-        """What speaks against it: seconds out of bounds, or a private channel that it needs is not among `channels`."""
+    def arm_problems(self, seconds: float, channels: Sequence[str], markets: Sequence[str]) -> list[str]:
+        """What speaks against it for these markets: seconds out of bounds, or a private channel that it needs is missing.
+
+        `channels` are the topics of the account's subscriptions (`Subscription.topic`).
+        """
 
 
 def extra_parameters(extras: Mapping[str, str], types: Mapping[str, type]) -> dict[str, str | int | bool]:
