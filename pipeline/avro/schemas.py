@@ -17,6 +17,9 @@ Schema = dict[str, Any]
 FOLDER = Path(__file__).resolve().parents[2] / "schemas"
 """Where the schemas are kept, one file per kind of event."""
 
+ORDER_COMMAND = "order_command"
+"""The kind of record that we read and others write: no event, so without the head that events share."""
+
 HEAD = ("venue", "market", "instrument", "symbol", "account", "connection")
 """The first fields of every record, which its `Origin` holds."""
 

@@ -5,7 +5,7 @@ integer microseconds since 1970 UTC. Prices and sizes are the venue's own decima
 venue gave no value. Events are complete when built and never changed after; `define` instead of `frozen`
 because they are built on the hot path, where that is a fifth of the cost.
 
-The kinds of a private account are in `account`, what all kinds share in `header`.
+The kinds of a private account are in `account`, those of order entry in `orders`, what all kinds share in `header`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import attrs
 from pipeline.model.account import AccountGreeks, AccountRaw, Balance, Fill, Order, Position
 from pipeline.model.decimals import DecimalText
 from pipeline.model.header import BASE, CONTRACT, QUOTE, Event, Micros, Origin
+from pipeline.model.orders import OrderResult
 
 __all__ = [
     "BASE",
@@ -47,6 +48,7 @@ __all__ = [
     "Micros",
     "OpenInterest",
     "OptionSummary",
+    "OrderResult",
     "Origin",
     "PriceLimit",
     "Raw",
@@ -649,6 +651,7 @@ EVENTS: tuple[type[Event], ...] = (
     Balance,
     AccountGreeks,
     AccountRaw,
+    OrderResult,
     FeedStatus,
     DeadLetter,
     Raw,

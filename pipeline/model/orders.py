@@ -108,7 +108,7 @@ class OrderResult(Event):
     rejected_by: str | None = None
     """"connector" (schema, ownership, time), "guard" or "venue"; None unless rejected or expired."""
     rule: str | None = None
-    """Of the connector or the guard: schema, account, instrument, tick_size, lot_size, min_size, price_band, …"""
+    """What the connector or the guard went by: schema, account, instrument, tick_size, lot_size, price_band, …"""
     code: str | None = None
     """The venue's own code."""
     message: str | None = None

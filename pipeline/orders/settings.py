@@ -8,6 +8,8 @@ import attrs
 
 from pipeline.model.decimals import DecimalText
 
+_PRICE_BAND = DecimalText("0.05")
+
 
 @attrs.frozen
 class AccountOrderSettings:
@@ -17,7 +19,7 @@ class AccountOrderSettings:
     """By market, the venue's symbols or shell patterns of them that orders may be for."""
     max_order_value: DecimalText
     """Of one order, in the instrument's quote currency (of inverse contracts, in their quote currency too)."""
-    price_band: DecimalText = DecimalText("0.05")
+    price_band: DecimalText = _PRICE_BAND
     """How far a limit price may be from the mark price, as a fraction of that."""
     max_open_orders: int = 100
     """Of the account, over all instruments."""

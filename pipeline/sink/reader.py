@@ -16,7 +16,7 @@ from fastavro import parse_schema
 
 from pipeline.avro.codec import Schemas
 from pipeline.avro.decoder import decode
-from pipeline.avro.schemas import Schema, split_header
+from pipeline.avro.schemas import ORDER_COMMAND, Schema, fingerprint, load_schema, split_header
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import connection_config, create_client
 from pipeline.sink.refusals import LastError
@@ -61,6 +61,8 @@ class Decoder:
         for schemas in (Schemas.load("text"), Schemas.load("decimal")):
             for codec in schemas.codecs.values():
                 self._by_name[codec.fingerprint] = _parsed(codec.schema)
+        command = load_schema(ORDER_COMMAND)
+        self._by_name[fingerprint(command)] = _parsed(command)
 
     def decode(self, value: bytes) -> dict[str, Any]:
         """The fields; raises `ValueError`, or `SinkFailed` when the registry does not give the schema."""

@@ -15,17 +15,20 @@ from confluent_kafka.admin._config import ConfigEntry, ConfigResource
 from confluent_kafka.admin._listoffsets import LatestSpec, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
+from pipeline.avro.schemas import ORDER_COMMAND
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import BATCH_OVERHEAD_BYTES, connection_config, create_client
 from pipeline.sink.refusals import LastError
 from pipeline.sink.settings import WATERMARK, KafkaSettings, TopicSettings
 
 _ACCOUNT = frozenset({"order", "fill", "position", "balance", "account_greeks", "account_raw"})
-_ORDER = frozenset({"order_command", "order_result"})
+_ORDER = frozenset({ORDER_COMMAND, "order_result"})
 _CONTROL = frozenset({"feed_status", "dead_letter", WATERMARK})
 _ARCHIVE = frozenset({"wire_message"})
 _LATEST = frozenset({"instrument", WATERMARK})
 """Kinds of which the latest record per key is what counts."""
+_SINGLE = _LATEST | {ORDER_COMMAND}
+"""Kinds with one partition: an account's commands are obeyed in the order in which they were given."""
 
 _DAY_S = 86_400.0
 
@@ -60,6 +63,11 @@ def group_of(kind: str) -> str:
 def topic_name(settings: KafkaSettings, kind: str) -> str:
     """The topic of a kind of event."""
     return settings.topic_template.format(group=group_of(kind), kind=kind)
+
+
+def command_topic(settings: KafkaSettings, venue: str, account: str) -> str:
+    """Where the commands of an account are read, unless its settings name another topic."""
+    return f"{topic_name(settings, ORDER_COMMAND)}.{venue}.{account}"
 
 
 @attrs.frozen
@@ -106,7 +114,7 @@ def _plan(settings: KafkaSettings, kind: str) -> TopicPlan:
     return TopicPlan(
         kind=kind,
         name=topic_name(settings, kind),
-        partitions=chosen or (1 if compacted else ours.partitions or 1),
+        partitions=chosen or (1 if kind in _SINGLE else ours.partitions or 1),
         replication_factor=own.replication_factor or all_.replication_factor,
         config=config,
         partitions_matter=chosen is not None,

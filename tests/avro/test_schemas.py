@@ -12,6 +12,7 @@ from pipeline.avro.codec import Schemas
 from pipeline.avro.schemas import (
     FOLDER,
     HEAD,
+    ORDER_COMMAND,
     Schema,
     confluent_header,
     fingerprint,
@@ -26,9 +27,20 @@ from pipeline.sink.topics import group_of
 
 DECIMAL_TEXT = {"type": "string", "logicalType": "decimal-text"}
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
-WITHOUT_EXCHANGE_TIME = {"candle", "instrument", "feed_status", "dead_letter", "raw", "account_raw", "wire_message"}
+WITHOUT_EXCHANGE_TIME = {
+    "candle",
+    "instrument",
+    "feed_status",
+    "dead_letter",
+    "raw",
+    "account_raw",
+    "wire_message",
+    "order_result",
+}
 TYPES: dict[str, list[Any]] = {
     "str": ["string"],
+    "State": ["string"],
+    "ErrorClass": ["string"],
     "DecimalText": [DECIMAL_TEXT],
     "Micros": [MICROS],
     "bool": ["boolean"],
@@ -46,7 +58,7 @@ def published(event_class: type[Event]) -> list[attrs.Attribute[Any]]:
 
 
 def test_every_kind_has_its_schema_and_there_is_no_other() -> None:
-    assert {path.stem for path in FOLDER.glob("*.avsc")} == set(KINDS)
+    assert {path.stem for path in FOLDER.glob("*.avsc")} == {*KINDS, ORDER_COMMAND}
 
 
 @pytest.mark.parametrize("event_class", EVENTS, ids=lambda event_class: event_class.KIND)
