@@ -8,7 +8,6 @@ from decimal import Decimal
 from io import BytesIO
 from typing import Any, cast
 
-import attrs
 from fastavro import schemaless_reader
 
 from pipeline.avro.schemas import HEAD, Schema
@@ -36,12 +35,12 @@ def event_to_json(event: Event) -> dict[str, Any]:
     for name in HEAD:
         result[name] = getattr(event.origin, name)
     layout: Layout = getattr(event, "layout", ())
-    for field in attrs.fields(type(event)):
-        value = getattr(event, field.name)
-        if field.name in ("bids", "asks"):
-            result[field.name] = [_level(layout, row) for row in value]
-        elif field.name not in ("origin", "layout"):
-            result[field.name] = _plain(value)
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if name in ("bids", "asks"):
+            result[name] = [_level(layout, row) for row in value]
+        elif name not in ("origin", "layout"):
+            result[name] = _plain(value)
     return result
 
 

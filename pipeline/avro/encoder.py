@@ -225,7 +225,7 @@ def _compile(source: str, name: str, namespace: dict[str, Any]) -> Any:
 
 def _check_fields(event_class: type[Event], fields: list[Schema]) -> None:
     """The schema and the class have the same fields, and the head that `Origin.prefix` is shared for."""
-    names = [*HEAD, *(name for name in attrs.fields_dict(event_class) if name not in ("origin", "layout"))]
+    names = [*HEAD, *(name for name in event_class.__struct_fields__ if name not in ("origin", "layout"))]
     if [field["name"] for field in fields] != names:
         raise ValueError(f"{event_class.KIND}: the schema's fields are not those of {event_class.__name__}")
     if [field["type"] for field in fields[: len(HEAD)]] != list(_HEAD_TYPES):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+from msgspec.structs import replace
 
 from pipeline.model.account import AccountEvent, AccountGreeks, Balance, Order, Position
 from pipeline.model.decimals import DecimalText
@@ -72,7 +72,7 @@ def closing(event: AccountEvent, origin: Origin, exchange_time: Micros | None, r
 
 def given_up(order: Order, origin: Origin, now: Micros) -> Order:
     """What tells that an order has ended of which the venue knows nothing any more."""
-    return attrs.evolve(
+    return replace(
         order,
         origin=origin,
         receive_time=now,

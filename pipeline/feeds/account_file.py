@@ -108,7 +108,7 @@ def decode(text: bytes, venue: str, account: str) -> AccountImage:
 def _entry(shown: Shown) -> _Entry:
     event = shown.event
     fields: dict[str, Any] = {"origin": {name: getattr(event.origin, name) for name in _HEAD}}
-    for field in attrs.fields(type(event)):
+    for field in msgspec.structs.fields(event):
         value = getattr(event, field.name)
         is_left_out = field.default is None and value is None
         if field.name not in ("origin", "receive_time") and not is_left_out:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
+from msgspec.structs import replace
 
 from pipeline.exchanges.venue import RestPage, Venue
 from pipeline.model.errors import Refused, Retryable
@@ -15,7 +16,7 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 _MAX_PAGES = 1_000
 _VOLATILE = {"origin", "exchange_time", "receive_time", "sequence"}
-_LASTING = tuple(field.name for field in attrs.fields(Instrument) if field.name not in _VOLATILE)
+_LASTING = tuple(name for name in Instrument.__struct_fields__ if name not in _VOLATILE)
 
 
 async def read_market(venue: Venue, market: str, fetch: Fetch, clock: Callable[[], int]) -> list[Instrument]:
@@ -64,7 +65,7 @@ class InstrumentBook:
                 changed.append(instrument)
         for key, entry in self.entries.items():
             if key[0] == market and key not in listed and entry.is_tradable:
-                gone = attrs.evolve(
+                gone = replace(
                     entry, receive_time=Micros(read_at), exchange_time=None, is_tradable=False, state="delisted"
                 )
                 self.entries[key] = gone

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 import attrs
+from msgspec.structs import replace
 
 from pipeline.book.tracker import BookOptions, BookTracker
 from pipeline.exchanges.venue import Catalogue, Normalizer, Venue
@@ -256,7 +257,7 @@ class Chain:
             if (update.sequence or 0) <= sequence:
                 return None
             if update.previous_sequence is not None and update.previous_sequence < sequence:
-                update = attrs.evolve(update, previous_sequence=sequence)
+                update = replace(update, previous_sequence=sequence)
         del self._seeded[key]
         return update
 

@@ -32,7 +32,7 @@ def identity(event: Event) -> Identity | None:
     head: Identity = (event.KIND, event.origin.key)
     if any(name in names and getattr(event, name) is not None for name in _NUMBERS):
         return (*head, *(getattr(event, name, None) for name in names))
-    fields = (field.name for field in attrs.fields(type(event)) if field.name not in _OURS)
+    fields = (name for name in event.__struct_fields__ if name not in _OURS)
     return (*head, *(repr(getattr(event, name)) for name in fields))
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
+import msgspec
 
 from pipeline.model.decimals import DecimalText
 from pipeline.model.header import Event, Micros
 
 
-@attrs.define
 class AccountEvent(Event):
     """What every event of an account carries; its `origin` has the `account`."""
 
@@ -24,7 +23,6 @@ class AccountEvent(Event):
     """Part of the whole state, as found after a (re)connect or repeated by the venue, instead of a change."""
 
 
-@attrs.define
 class Order(AccountEvent):
     """An order of ours as it stands after a change, or as a query after a (re)connect found it."""
 
@@ -83,9 +81,9 @@ class Order(AccountEvent):
     filled_value: DecimalText | None = None
     """In quote currency; inverse: base."""
     usd_value: DecimalText | None = None
-    fees: Mapping[str, DecimalText] = attrs.Factory(dict)
+    fees: Mapping[str, DecimalText] = msgspec.field(default_factory=dict)
     """Currency to amount so far. Positive: paid (Bybit's own sign, OKX's negated); negative: received."""
-    rebates: Mapping[str, DecimalText] = attrs.Factory(dict)
+    rebates: Mapping[str, DecimalText] = msgspec.field(default_factory=dict)
     """Currency to amount so far, beside the fees. Positive: received."""
     realized_pnl: DecimalText | None = None
     is_post_only: bool | None = None
@@ -141,10 +139,9 @@ class Order(AccountEvent):
     is_rpi_taker: bool | None = None
     rpi_filled_size: DecimalText | None = None
     created_time: Micros | None = None
-    extras: Mapping[str, str] = attrs.Factory(dict)
+    extras: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@attrs.define
 class Fill(AccountEvent):
     """A trade of ours, or another booking that the venue lists among them; `kind` tells."""
 
@@ -181,7 +178,7 @@ class Fill(AccountEvent):
     fee_currency: str | None = None
     fee_rate: DecimalText | None = None
     """A fraction, of the sign of `fee`."""
-    extra_fees: Mapping[str, DecimalText] = attrs.Factory(dict)
+    extra_fees: Mapping[str, DecimalText] = msgspec.field(default_factory=dict)
     """"type.subtype.currency" to amount. Positive: paid."""
     liquidity: str | None = None
     """"maker" or "taker"."""
@@ -202,10 +199,9 @@ class Fill(AccountEvent):
     underlying_price: DecimalText | None = None
     forward_price: DecimalText | None = None
     usd_price: DecimalText | None = None
-    extras: Mapping[str, str] = attrs.Factory(dict)
+    extras: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@attrs.define
 class Position(AccountEvent):
     """A position of ours as it stands; what a channel does not carry is None, so compare positions of one channel."""
 
@@ -308,10 +304,9 @@ class Position(AccountEvent):
     coin_theta: float | None = None
     created_time: Micros | None = None
     opened_time: Micros | None = None
-    extras: Mapping[str, str] = attrs.Factory(dict)
+    extras: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@attrs.define
 class Balance(AccountEvent):
     """What an account holds in one currency, in that currency; without `currency` the whole account, in US dollars."""
 
@@ -378,10 +373,9 @@ class Balance(AccountEvent):
     delta_leverage: DecimalText | None = None
     cause: str | None = None
     """As in `Position`."""
-    extras: Mapping[str, str] = attrs.Factory(dict)
+    extras: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@attrs.define
 class AccountGreeks(AccountEvent):
     """The greeks of all option positions of an account in one coin, as in `OptionSummary`."""
 
@@ -399,7 +393,6 @@ class AccountGreeks(AccountEvent):
     coin_theta: float | None = None
 
 
-@attrs.define
 class AccountRaw(AccountEvent):
     """A message of a private channel that no kind of event is made for, as the venue sent it."""
 
@@ -412,7 +405,6 @@ class AccountRaw(AccountEvent):
     """Of the payload's UTF-8 bytes, in lower-case hexadecimal."""
 
 
-@attrs.define
 class SnapshotEnd(Event):
     """Not published: the venue has told the whole state behind a channel, so what it did not name is no more.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, NewType
 
 import attrs
+import msgspec
 
 Micros = NewType("Micros", int)
 """Microseconds since 1970-01-01 UTC."""
@@ -39,8 +40,7 @@ class Origin:
         self.key = ".".join(part for part in parts if part).encode()
 
 
-@attrs.define
-class Event:
+class Event(msgspec.Struct, gc=False):
     """What every event carries. `IDENTITY` names the fields that tell a repeated record from a new one."""
 
     KIND: ClassVar[str] = ""

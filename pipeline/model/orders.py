@@ -90,7 +90,6 @@ class OrderCommand:
     """Why, for people: kept in logs and results."""
 
 
-@attrs.define
 class OrderResult(Event):
     """One step in the life of an item (or of a command without items, then `item` is 0)."""
 

@@ -16,6 +16,7 @@ import attrs
 import structlog
 import trio
 from confluent_kafka import KafkaError, KafkaException, Producer
+from msgspec.structs import replace
 
 from pipeline.model.errors import Unencodable
 from pipeline.model.events import DeadLetter, Event, FeedStatus, Micros, Origin
@@ -217,7 +218,7 @@ class Sink:
                 event.origin, value, reason, "encode", event.receive_time, event.exchange_time, topic=route.topic
             )
         elif event.payload:
-            self.publish(attrs.evolve(event, payload=b""))
+            self.publish(replace(event, payload=b""))
         else:
             self._unencodable(route, event, reason)
 
@@ -269,7 +270,7 @@ class Sink:
         route = self.routes[DeadLetter]
         value = route.encode(letter)
         if len(value) > self._max_bytes:
-            value = route.encode(attrs.evolve(letter, payload=b""))
+            value = route.encode(replace(letter, payload=b""))
         return Record(route.topic, record.key, letter.receive_time // 1000, value)
 
     # The spool.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import attrs
 import msgspec
 from msgspec import Struct
 
@@ -248,7 +247,7 @@ def event_fields(event: Event) -> dict[str, Any]:
     """A flat event as a note holds it."""
     origin = event.origin
     head = [origin.venue, origin.market, origin.instrument, origin.symbol, origin.account, origin.connection]
-    names = (name for name in attrs.fields_dict(type(event)) if name != "origin")
+    names = (name for name in event.__struct_fields__ if name != "origin")
     return {"event": event.KIND, "origin": head, **{name: getattr(event, name) for name in names}}
 
 
@@ -256,7 +255,7 @@ def read_event(fields: dict[str, Any]) -> Event:
     """The event of such fields; those that it has not got any more are left out. Raises `ValueError`."""
     try:
         made = KINDS[fields["event"]]
-        known = {name: value for name, value in fields.items() if name in attrs.fields_dict(made)}
+        known = {name: value for name, value in fields.items() if name in made.__struct_fields__}
         return made(**{**known, "origin": Origin(*fields["origin"])})
     except _UNREADABLE as error:
         raise ValueError(f"the event in the note cannot be read: {error!r}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 from decimal import Context, Decimal
 from typing import Any
 
-import attrs
 from hypothesis import strategies as st
 
 from pipeline.avro.schemas import HEAD, Schema, load_schema
@@ -114,7 +113,7 @@ def events(draw: st.DrawFn, kind: str, *, any_time: bool = False) -> Event:
     """Events of a kind; with `any_time`, times beyond what `datetime` can hold too."""
     arguments: dict[str, Any] = {"origin": draw(origins())}
     event_class = KINDS[kind]
-    if "layout" in attrs.fields_dict(event_class):
+    if "layout" in event_class.__struct_fields__:
         arguments["layout"] = draw(st.sampled_from(LAYOUTS))
     for field in load_schema(kind)["fields"]:
         name, avro_type = field["name"], field["type"]

@@ -4,10 +4,10 @@ import json
 from decimal import Decimal
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pipeline.avro.codec import Decimals, Schemas
 from pipeline.avro.decoder import decode, event_to_json, record_to_json
@@ -103,7 +103,7 @@ def test_json_of_a_book() -> None:
         "asks": [],
         "size_unit": "contract",
     }
-    rpi = attrs.evolve(event, bids=[("1", "2", "3")], layout=PRICE_SIZE_RPI)
+    rpi = replace(event, bids=[("1", "2", "3")], layout=PRICE_SIZE_RPI)
     assert event_to_json(rpi)["bids"] == [{"price": "1", "size": "2", "rpi_size": "3"}]
 
 
@@ -117,7 +117,7 @@ def test_json_of_lists_and_maps() -> None:
     assert event_to_json(status)["service_types"] == ["2", "3"]
     fees = {"USDT": DecimalText("-0.10"), "MNT": DecimalText("1E-7")}
     event = Fill(origin(), TIME, TIME, None, "orders", False, "1", "buy", fees["MNT"], fees["MNT"], "base")
-    event = attrs.evolve(event, extra_fees=fees, extras={"source": "6"})
+    event = replace(event, extra_fees=fees, extras={"source": "6"})
     assert event_to_json(event)["extra_fees"] == fees
     _, fields = split_header(ENCODERS["decimal", "fill"](event))
     record = record_to_json("fill", SCHEMAS["decimal"]["fill"].decode(fields))

@@ -3,11 +3,11 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any, cast
 
-import attrs
 import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pipeline.avro import encoder as encoder_module
 from pipeline.avro.codec import Decimals, Schemas
@@ -295,7 +295,7 @@ def test_lists_that_do_not_fit_are_named(products: Any, message: str) -> None:
     time = Micros(1)
     event = SystemStatus(origin(), time, time, None, "ongoing", "Upgrade", products=["1"])
     assert ENCODERS["text", "system_status"](event) == fastavro_bytes(event, "text")
-    assert refusal(attrs.evolve(event, products=products)) == message
+    assert refusal(replace(event, products=products)) == message
 
 
 def test_events_do_not_share_their_maps() -> None:
@@ -427,6 +427,6 @@ def test_types_without_an_encoding_are_not_compiled(avro_type: Any) -> None:
 
 def test_events_are_not_changed() -> None:
     event = trade()
-    before = attrs.evolve(event)
+    before = replace(event)
     ENCODERS["text", "trade"](event)
     assert event == before

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
+from msgspec.structs import asdict
 
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import Event
@@ -40,7 +40,7 @@ def lacking(value: Any) -> Iterator[Any]:
 
 def invented(before: Event, after: Event) -> set[str]:
     """Fields that had a value, and now another one that stands for none."""
-    old, new = (attrs.asdict(each, recurse=False) for each in (before, after))
+    old, new = (asdict(each) for each in (before, after))
     return {name for name, value in new.items() if value != old[name] and value in (0, "0", "")}
 
 

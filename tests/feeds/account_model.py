@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 
 import attrs
+from msgspec.structs import replace
 
 from pipeline.exchanges.accounts import Steps
 from pipeline.exchanges.venue import Subscription
@@ -273,7 +274,7 @@ class ModelReader:
 
     def _read(self, event: Event) -> Event:
         assert isinstance(event, AccountEvent)
-        return attrs.evolve(event, origin=attrs.evolve(event.origin, connection=self.connection), is_snapshot=True)
+        return replace(event, origin=attrs.evolve(event.origin, connection=self.connection), is_snapshot=True)
 
 
 @attrs.define(eq=False)

@@ -13,6 +13,7 @@ import pytest
 import trio
 from hypothesis import settings
 from hypothesis.stateful import rule, run_state_machine_as_test
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
@@ -57,7 +58,7 @@ def file(tmp_path: Path) -> AccountFile:
 
 def everything() -> AccountImage:
     memory = AccountMemory(SETTINGS)
-    rich = attrs.evolve(
+    rich = replace(
         order("1", "partially_filled", 5, 2),
         fees={"USDT": DecimalText("0.10")},
         extras={"a": "ö"},
@@ -78,7 +79,7 @@ def without_connection(image: AccountImage) -> AccountImage:
     def bare(shown: Shown) -> Shown:
         event = shown.event
         head = {name: getattr(event.origin, name) for name in ("venue", "market", "instrument", "symbol", "account")}
-        return attrs.evolve(shown, event=attrs.evolve(event, origin=cast(Any, head), receive_time=Micros(0)))
+        return attrs.evolve(shown, event=replace(event, origin=cast(Any, head), receive_time=Micros(0)))
 
     return attrs.evolve(image, present=[*map(bare, image.present)], ended=[*map(bare, image.ended)])
 
@@ -467,7 +468,7 @@ async def test_what_is_read_without_a_time_has_the_venues_present_one(
     file: AccountFile, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     events = [
-        attrs.evolve(event, exchange_time=None)
+        replace(event, exchange_time=None)
         for event in (
             order("1", read=True),
             position(1, read=True),

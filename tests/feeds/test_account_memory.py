@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from pipeline.feeds.account_events import closing
 from pipeline.feeds.account_memory import AccountMemory, Scope
@@ -58,13 +58,13 @@ def test_a_fill_is_published_once_whoever_brings_it(memory: AccountMemory) -> No
 
 
 def test_a_fast_fill_is_another_one(memory: AccountMemory) -> None:
-    fast = attrs.evolve(fill("1"), is_fast=True)
+    fast = replace(fill("1"), is_fast=True)
     assert admit(memory, fast, fill("1"), fast) == [fast, fill("1")]
 
 
 def test_events_without_state_pass(memory: AccountMemory) -> None:
     raw = AccountRaw(origin(), None, micros(1), None, "grid", False, "{}", "")
-    warning = attrs.evolve(position(5, 1), is_liquidation_warning=True, channel="liquidation-warning")
+    warning = replace(position(5, 1), is_liquidation_warning=True, channel="liquidation-warning")
     assert admit(memory, raw, raw, warning, warning) == [raw, raw, warning, warning]
     warnings = Scope("liquidation-warning", None)
     assert memory.complete(warnings, "liquidation_warning", [raw], EVERYTHING, micros(9), NEW) == ([raw], [])
@@ -107,8 +107,8 @@ def test_a_change_during_a_snapshot_names_its_key(memory: AccountMemory) -> None
 
 def test_a_snapshot_is_of_its_channel_market_and_kind(memory: AccountMemory) -> None:
     other = position(1, channel="balance_and_position")
-    cash = attrs.evolve(balance("5"), channel="position")
-    admit(memory, position(1), other, cash, attrs.evolve(order("1"), channel="position"))
+    cash = replace(balance("5"), channel="position")
+    admit(memory, position(1), other, cash, replace(order("1"), channel="position"))
     assert admit(memory, positions_end(5, market="spot")) == []
     assert [each.KIND for each in admit(memory, positions_end(5, market="linear"))] == ["position"]
 
@@ -149,7 +149,7 @@ def test_a_late_answer_is_not_published(memory: AccountMemory) -> None:
 
 
 def test_what_a_query_does_not_find_is_closed(memory: AccountMemory) -> None:
-    admit(memory, attrs.evolve(position(1, 3, position_id="p"), position_side="long", margin_mode="cross"))
+    admit(memory, replace(position(1, 3, position_id="p"), position_side="long", margin_mode="cross"))
     [closed] = complete(memory, POSITIONS)
     assert isinstance(closed, Position)
     assert (closed.side, closed.size, closed.is_snapshot, closed.exchange_time) == ("flat", "0", True, micros(3))
@@ -159,7 +159,7 @@ def test_what_a_query_does_not_find_is_closed(memory: AccountMemory) -> None:
 
 
 def test_balances_close_at_zero(memory: AccountMemory) -> None:
-    admit(memory, attrs.evolve(balance("5", 1), account_type="UNIFIED"))
+    admit(memory, replace(balance("5", 1), account_type="UNIFIED"))
     [closed] = complete(memory, BALANCES)
     assert isinstance(closed, Balance)
     assert (closed.currency, closed.account_type) == ("USDT", "UNIFIED")
@@ -173,7 +173,7 @@ def test_a_balance_of_zero_is_none(memory: AccountMemory, total: str, held: bool
 
 
 def test_equity_without_cash_is_a_balance(memory: AccountMemory) -> None:
-    admit(memory, attrs.evolve(balance("0", 1), equity=DecimalText("0.1")))
+    admit(memory, replace(balance("0", 1), equity=DecimalText("0.1")))
     assert len(complete(memory, BALANCES)) == 1
 
 
@@ -223,7 +223,7 @@ def test_what_a_query_closed_stays_closed_for_what_was_before(memory: AccountMem
 
 
 def test_what_comes_without_a_time_does_not_make_the_past_the_present(memory: AccountMemory) -> None:
-    admit(memory, position(1, 5, sequence=7), attrs.evolve(position(2), exchange_time=None))
+    admit(memory, position(1, 5, sequence=7), replace(position(2), exchange_time=None))
     assert complete(memory, POSITIONS, position(3, 4, read=True), position(3, 5, read=True, sequence=6)) == []
 
 
@@ -254,7 +254,7 @@ def test_an_order_that_was_there_after_all_stays(memory: AccountMemory) -> None:
 
 
 def test_an_order_that_the_venue_forgot_is_given_up(memory: AccountMemory) -> None:
-    placed = attrs.evolve(order("1", "partially_filled", 3, 2), extras={"a": "b"})
+    placed = replace(order("1", "partially_filled", 3, 2), extras={"a": "b"})
     admit(memory, placed)
     assert answered(memory, second=100) == []
     assert answered(memory, second=159) == []
@@ -291,7 +291,7 @@ def test_an_algo_order_that_did_its_work_is_asked_for_once(memory: AccountMemory
     triggered = order("1", "triggered", 5)
     admit(memory, triggered)
     assert vanished(memory) == ["1"]
-    assert answered(memory, attrs.evolve(triggered, is_snapshot=True)) != []
+    assert answered(memory, replace(triggered, is_snapshot=True)) != []
     assert vanished(memory) == []
     admit(memory, order("1", "triggered", 6))
     assert answered(memory) == []

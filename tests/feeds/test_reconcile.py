@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import asdict, replace
 
 from pipeline.exchanges.accounts import Steps
 from pipeline.exchanges.venue import Subscription
@@ -77,7 +78,7 @@ class CutStreams(RuleBasedStateMachine):
             self.stream.append(self.sent(event))
 
     def sent(self, event: E) -> E:
-        return attrs.evolve(event, origin=attrs.evolve(event.origin, connection=self.connection))
+        return replace(event, origin=attrs.evolve(event.origin, connection=self.connection))
 
     @property
     def connection(self) -> str:
@@ -148,7 +149,7 @@ class CutStreams(RuleBasedStateMachine):
     def push_positions(self) -> None:
         assert self.stream is not None
         for each in self.exchange.now.held():
-            self.stream.append(attrs.evolve(self.sent(each), is_snapshot=True))
+            self.stream.append(replace(self.sent(each), is_snapshot=True))
         self.stream.append(positions_end(self.exchange.now.second, connection=self.connection))
 
     @precondition(lambda self: self.stream)
@@ -371,7 +372,7 @@ def test_an_order_that_vanished_is_asked_for_within_the_round() -> None:
     assert desk.reconciler.begin() == [], "the round is under way"
     [question] = desk.added
     walk(question)
-    assert [attrs.asdict(event)["status"] for event in desk.published] == ["cancelled"]
+    assert [asdict(event)["status"] for event in desk.published] == ["cancelled"]
     assert desk.rounds[0].published == {"order": 1}
 
 

@@ -6,6 +6,7 @@ import json
 
 import attrs
 import trio
+from msgspec.structs import asdict
 from trio.testing import MockClock
 
 from pipeline.feeds.plan import make_plan
@@ -246,7 +247,7 @@ async def test_a_replay_makes_of_books_what_was_made_of_them(autojump_clock: Moc
 
 
 def _plain(events: list[Event]) -> list[str]:
-    return [json.dumps(attrs.asdict(event), default=str) for event in events]
+    return [json.dumps(asdict(event), default=str) for event in events]
 
 
 def _no_report(text: str) -> None:

@@ -28,7 +28,7 @@ Read = Callable[[str], Any]
 Fields = Mapping[str, tuple[int, Read | None]]
 """By the venue's field name: where it goes among the values, and how it is read; None for plain text."""
 
-_TICKER = [field.name for field in attrs.fields(Ticker)]
+_TICKER = list(Ticker.__struct_fields__)
 _EXTRA = ["interval_hours", "funding_cap", "single_open_interest", "single_open_interest_value", "usd_index_price"]
 _AT = {name: position for position, name in enumerate(_TICKER + _EXTRA)}
 """A ticker's state is one list: the attributes of `Ticker` in order, then what only its companions publish."""
@@ -45,7 +45,7 @@ _INTEREST, _INTEREST_VALUE = _AT["open_interest"], _AT["open_interest_value"]
 _SINGLE, _SINGLE_VALUE = _AT["single_open_interest"], _AT["single_open_interest_value"]
 _VOLUME, _BASE_VOLUME, _QUOTE_VOLUME = _AT["volume_24h"], _AT["base_volume_24h"], _AT["quote_volume_24h"]
 
-_SUMMARY = [_AT.get(field.name) for field in attrs.fields(OptionSummary)]
+_SUMMARY = [_AT.get(name) for name in OptionSummary.__struct_fields__]
 """Where a ticker's state has the attributes of `OptionSummary`, in order."""
 
 

@@ -7,10 +7,10 @@ import random
 from contextlib import suppress
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pipeline.exchanges.bybit.venue import Bybit
 from pipeline.model.account import AccountGreeks, AccountRaw, Balance, Position
@@ -225,7 +225,7 @@ def test_symbols_arrive_with_the_catalogue() -> None:
     one = Bybit().normalizer("private", PRIVATE_CONNECTION, known, account="main")
     message = lines("private.execution")[0]
     (before,) = one.normalize(message, RECEIVED)
-    known["linear", "BTCUSDT"] = attrs.evolve(entry)
+    known["linear", "BTCUSDT"] = replace(entry)
     (after,) = one.normalize(message, RECEIVED)
     assert (before.origin.symbol, after.origin.symbol) == (None, "BTC-USDT-PERP")
     assert one.streams["execution"].messages == 2

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from pipeline.exchanges.accounts import AccountReader, AccountSpec, Steps, T
 from pipeline.exchanges.bybit.venue import Bybit
@@ -294,7 +294,7 @@ def test_fills_of_every_market_and_of_options_by_coin() -> None:
 def test_options_of_coins_that_only_the_catalogue_knows() -> None:
     known = dict(catalogue())
     key, entry = next((key, each) for key, each in known.items() if key[0] == "option")
-    known["option", "XRP-1"], known["option", "BTC-2"] = attrs.evolve(entry, base="XRP"), entry
+    known["option", "XRP-1"], known["option", "BTC-2"] = replace(entry, base="XRP"), entry
     make = reader(known).fills(subscription("fill", "option"), Micros(NOW * 1000))
     assert make is not None
     paths, _ = walk(make(), {})
@@ -390,7 +390,7 @@ def test_an_order_that_is_open_after_all() -> None:
 
 
 def test_orders_of_spreads_cannot_be_asked_for() -> None:
-    assert reader().order(attrs.evolve(lost_order(), channel="spread.order")) is None
+    assert reader().order(replace(lost_order(), channel="spread.order")) is None
 
 
 # Errors.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import inf, nan
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from pipeline.exchanges.bybit.venue import Bybit
 from pipeline.exchanges.venue import ChannelSpec, SessionTimes, Venue
@@ -97,17 +97,17 @@ def test_one_topic_serves_all_channels_of_the_ticker() -> None:
 
 def test_option_trades_are_one_subscription_per_coin() -> None:
     (known,) = [each for (market, _), each in catalogue().items() if market == "option"]
-    twins = [known, attrs.evolve(known), attrs.evolve(known, base="ETH")]
+    twins = [known, replace(known), replace(known, base="ETH")]
     found = VENUE.subscriptions(ChannelSpec("option", "trade"), twins)
     assert [each.topic for each in found] == ["publicTrade.BTC", "publicTrade.ETH"]
 
 
 def test_funds_and_alerts_are_one_subscription_per_pool() -> None:
     known = next(each for (market, _), each in catalogue().items() if market == "linear")
-    mixed = [known, attrs.evolve(known), attrs.evolve(known, settle="USDC")]
+    mixed = [known, replace(known), replace(known, settle="USDC")]
     found = VENUE.subscriptions(ChannelSpec("linear", "insurance_fund"), mixed)
     assert [each.topic for each in found] == ["insurance.USDT", "insurance.USDC"]
-    found = VENUE.subscriptions(ChannelSpec("inverse", "adl_alert"), [attrs.evolve(known, settle="BTC")])
+    found = VENUE.subscriptions(ChannelSpec("inverse", "adl_alert"), [replace(known, settle="BTC")])
     assert [each.topic for each in found] == ["adlAlert.inverse"]
 
 

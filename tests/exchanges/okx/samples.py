@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import attrs
+from msgspec.structs import asdict
 
 from pipeline.exchanges.okx import OkxVenue
 from pipeline.exchanges.venue import Catalogue, Normalizer
@@ -73,7 +73,7 @@ def own_fields(event: Event) -> dict[str, Any]:
 
 def fields(event: Event) -> dict[str, Any]:
     """All fields but the origin, which is told apart by market, instrument and symbol; without what is unset."""
-    named = attrs.asdict(event, recurse=False)
+    named = asdict(event)
     origin = named.pop("origin")
     named["of"] = (origin.venue, origin.market, origin.instrument, origin.symbol)
     return {name: value for name, value in named.items() if value is not None}

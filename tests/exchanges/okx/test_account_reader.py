@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pipeline.exchanges.accounts import AccountReader, Accounts, AccountSpec, Credentials, Steps
 from pipeline.exchanges.okx import account_reader
@@ -329,7 +329,7 @@ def test_what_is_not_read_over_rest() -> None:
         for each in side().subscriptions(AccountSpec(name)):
             assert reader().snapshot(each) is None, name
             assert reader().fills(each, Micros(0)) is None, name
-    algo = attrs.evolve(lost_order(), channel="orders-algo")
+    algo = replace(lost_order(), channel="orders-algo")
     assert reader().order(algo) is None
 
 

@@ -10,6 +10,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from pipeline.exchanges.okx.families import CANDLES, FAMILIES, PASSED_ON
 from pipeline.exchanges.okx.normalizer import MAX_ALIASES
@@ -39,7 +40,11 @@ UNFINISHED = b'"lastPage":false'
 def plain(events: list[Event]) -> list[dict[str, Any]]:
     """As mappings, without the text of what is passed on: that is as the message was spelled."""
     drop = {"payload", "payload_sha256"}
-    return [{key: value for key, value in attrs.asdict(event).items() if key not in drop} for event in events]
+    return [{key: value for key, value in _fields(event).items() if key not in drop} for event in events]
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return {**asdict(event), "origin": attrs.asdict(event.origin)}
 
 
 def shuffled(value: Any, chance: random.Random) -> Any:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from pipeline.model.decimals import DecimalText
 from pipeline.model.errors import BadMessage
@@ -157,7 +157,7 @@ def test_a_changed_contract_value_keeps_the_origin() -> None:
     known = {("swap", "BTC-USDT-SWAP"): entry}
     reader = normalizer(known)
     (before,) = reader.normalize(push("trades", "BTC-USDT-SWAP", row("1")), RECEIVED)
-    known["swap", "BTC-USDT-SWAP"] = attrs.evolve(entry, contract_value=DecimalText("0.1"))
+    known["swap", "BTC-USDT-SWAP"] = replace(entry, contract_value=DecimalText("0.1"))
     (after,) = reader.normalize(push("trades", "BTC-USDT-SWAP", row("2")), RECEIVED + 1_000_000)
     assert isinstance(after, Trade)
     assert after.base_size == "0.2"
