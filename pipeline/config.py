@@ -8,14 +8,16 @@ from pathlib import Path
 
 import attrs
 
+from pipeline import config_orders
 from pipeline.config_checks import rules
-from pipeline.config_reader import Bounds, Rules, Where, parse_yaml, read
+from pipeline.config_reader import Bounds, Check, Rules, Where, parse_yaml, read
 from pipeline.exchanges import VENUES
 from pipeline.exchanges.venue import Venue
 from pipeline.feeds.settings import VenueSettings
 from pipeline.feeds.shares import Ordinal, ShardSettings, Share
 from pipeline.model.errors import ConfigError
 from pipeline.observe.settings import HttpSettings, LogSettings
+from pipeline.orders.settings import OrderSettings
 from pipeline.sink.settings import KafkaSettings
 
 MAX_WORKERS = 64
@@ -37,6 +39,7 @@ class Config:
     """By the venue's name."""
     kafka: KafkaSettings = attrs.field(factory=KafkaSettings)
     log: LogSettings = attrs.field(factory=LogSettings)
+    orders: OrderSettings = attrs.field(factory=OrderSettings)
     http: HttpSettings = attrs.field(factory=HttpSettings)
     shutdown_within: float = 30.0
     """Seconds from the signal to stop until the process ends, whatever is unfinished then."""
@@ -104,7 +107,7 @@ def loads(text: str, venues: Mapping[str, Venue] = VENUES) -> Config:
     def bounds(cls: type, field: str) -> Bounds:
         return Bounds(0) if cls is ReloadSettings else parts.bounds(cls, field)
 
-    return read(parse_yaml(text), Config, Rules(bounds, {**parts.checks, Config: _whole}, parts.plain_numbers))
+    return read(parse_yaml(text), Config, Rules(bounds, {**parts.checks, Config: _checks(venues)}, parts.plain_numbers))
 
 
 def own_folder(directory: str, share: Share) -> str:
@@ -118,6 +121,15 @@ def _with_own_archive(venue: VenueSettings, share: Share) -> VenueSettings:
     # Each tidies up after itself, and would take the others' files for its own.
     files = attrs.evolve(venue.archive.files, directory=own_folder(venue.archive.files.directory, share))
     return attrs.evolve(venue, archive=attrs.evolve(venue.archive, files=files))
+
+
+def _checks(venues: Mapping[str, Venue]) -> Check:
+    def checks(config: Config, where: Where) -> Iterator[tuple[str, str]]:
+        yield from _whole(config, where)
+        for below, why in config_orders.problems(config.orders, config.venues, config.kafka, config.shares, venues):
+            yield f"orders.{below}".removesuffix("."), why
+
+    return checks
 
 
 def _whole(config: Config, _: Where) -> Iterator[tuple[str, str]]:

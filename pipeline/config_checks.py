@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from pipeline.avro.schemas import ORDER_COMMAND
 from pipeline.config_reader import Bounds, Check, Rules, Where, suggestion
 from pipeline.exchanges.accounts import WHOLE_ACCOUNT, Accounts, AccountSpec
 from pipeline.exchanges.venue import Venue
@@ -27,6 +28,7 @@ from pipeline.feeds.shares import ShardSettings
 from pipeline.feeds.specs import BOOK, CANDLE, STATES, account_specs, expand, session_times
 from pipeline.model.events import KINDS
 from pipeline.observe.settings import HttpSettings
+from pipeline.orders.settings import AccountOrderSettings
 from pipeline.sink.properties import REFUSED
 from pipeline.sink.settings import WATERMARK, KafkaSettings, RegistrySettings, SpoolSettings
 
@@ -49,6 +51,7 @@ _BOUNDS = {
     (HeartbeatSettings, "max_active_time"): Bounds(30, 600),
     (HttpSettings, "port"): Bounds(0, 65_535),
     (ReconnectSettings, "factor"): Bounds(1),
+    (AccountOrderSettings, "rate_wait"): Bounds(0),
     (ShardSettings, "index"): Bounds(0),
     (ShardSettings, "count"): Bounds(1, 1_000),
 }
@@ -277,8 +280,8 @@ def _login(settings: KafkaSettings) -> Problems:
 
 def _topics(settings: KafkaSettings) -> Problems:
     for kind in settings.topics:
-        if kind not in KINDS and kind != WATERMARK:
-            yield f"topics.{kind}", f"unknown event kind; {suggestion(kind, KINDS)}"
+        if kind not in KINDS and kind not in (WATERMARK, ORDER_COMMAND):
+            yield f"topics.{kind}", f"unknown event kind; {suggestion(kind, (*KINDS, ORDER_COMMAND))}"
     template = settings.topic_template
     try:
         fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}

@@ -20,6 +20,7 @@ import cattrs
 import yaml
 
 from pipeline.feeds.shares import Ordinal
+from pipeline.model.decimals import DecimalText, is_decimal
 from pipeline.model.errors import ConfigError
 from pipeline.model.secret import Secret
 from pipeline.observe.logs import looks_secret
@@ -126,6 +127,7 @@ class _Reader:
         converter.register_structure_hook(int, self._int)
         converter.register_structure_hook(bool, self._bool)
         converter.register_structure_hook(str, self._text)
+        converter.register_structure_hook(DecimalText, self._decimal)
         self.structure = converter.structure
 
     def _fail(self, why: str) -> _Unusable:
@@ -302,6 +304,14 @@ class _Reader:
         if not value:
             raise self._fail("must not be empty")
         return value
+
+    def _decimal(self, value: object, _: object) -> DecimalText:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        text = self._text(value, str)  # what YAML takes for a float is not exact any more
+        if not is_decimal(text):
+            raise self._expected("a decimal number", value)
+        return DecimalText(text)
 
 
 def _origin(kind: Any) -> object:

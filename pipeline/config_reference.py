@@ -24,10 +24,19 @@ from pipeline.config_reader import Bounds
 from pipeline.exchanges import VENUES
 from pipeline.exchanges.venue import ChannelSpec, Venue
 from pipeline.feeds.shares import Ordinal
+from pipeline.model.decimals import DecimalText, is_decimal
 from pipeline.model.secret import Secret
 
 _OWN_NAMES = {"venues": "VENUE", "accounts": "ACCOUNT", "topics": "KIND"}
 """How the reference writes the key of a mapping whose keys are the user's."""
+
+_NAMES: Mapping[Any, str] = {
+    bool: "true or false",
+    str: "text",
+    DecimalText: "decimal number",
+    Secret: "secret",
+    Ordinal: "`{env: NAME}`",
+}
 
 _INTRODUCTION = """\
 # Configuration
@@ -38,6 +47,7 @@ One YAML file. Written by `python -m pipeline reference config` from the program
   at once, each with its path: `python -m pipeline check --config config.yaml`.
 - **duration**: seconds, or a text like `500ms`, `15s`, `5m`, `2h`, `7d`; above 0, unless bounds are given.
 - **size**: bytes, at least 1, or a text like `64MiB`, `10GB`.
+- **decimal number**: in quotes, so that it is taken as exactly as it is written: `"0.05"`; whole ones need none.
 - **secret**: `{env: NAME}` or `{file: PATH}`. The value itself is refused here.
 - A list of texts may be given as one text. `null` is what a key without a value has.
 - In paths, names in capitals are yours to choose, or those of a venue or of a [kind of event](events.md); `[]` is each
@@ -161,8 +171,12 @@ def _described(kind: Any, name: str) -> tuple[type[attrs.AttrsInstance], str] | 
         arguments = get_args(each)
         if get_origin(each) is tuple and attrs.has(arguments[0]):
             return arguments[0], "[]"
-        if get_origin(each) is abc.Mapping and attrs.has(arguments[1]):
-            return arguments[1], f".{_OWN_NAMES.get(name, 'NAME')}"
+        if get_origin(each) is abc.Mapping:
+            inner, suffix = arguments[1], f".{_OWN_NAMES.get(name, 'NAME')}"
+            if get_origin(inner) is abc.Mapping:
+                inner, suffix = get_args(inner)[1], f".VENUE{suffix}"  # all that is kept so is kept by venue
+            if attrs.has(inner):
+                return inner, suffix
     return None
 
 
@@ -183,7 +197,9 @@ def _one_type(name: str, kind: Any, bounds: Bounds) -> str:
     if get_origin(kind) is tuple:
         return "list of texts" if arguments[0] is str else "list"
     if get_origin(kind) is abc.Mapping:
-        return "mapping" if attrs.has(arguments[1]) else "mapping of values"
+        if get_origin(arguments[1]) is tuple:
+            return "mapping of lists of texts"
+        return "mapping of values" if _described(kind, name) is None else "mapping"
     if kind is float and name in rules(VENUES).plain_numbers:
         return "number" + _bounds_text(bounds, str)
     if kind is float:
@@ -195,8 +211,7 @@ def _one_type(name: str, kind: Any, bounds: Bounds) -> str:
             if sized
             else "whole number" + _bounds_text(bounds, str)
         )
-    names = {bool: "true or false", str: "text", Secret: "secret", Ordinal: "`{env: NAME}`"}
-    return names.get(kind, "mapping")
+    return _NAMES.get(kind, "mapping")
 
 
 def _bounds_text(bounds: Bounds, shown: abc.Callable[[Any], str]) -> str:
@@ -240,7 +255,7 @@ def _default_text(field: attrs.Attribute[Any]) -> str:
 
 
 def _quoted(text: str) -> str:
-    return text if re.fullmatch(r"[\w./:-]+", text) else f'"{text}"'
+    return text if re.fullmatch(r"[\w./:-]+", text) and not is_decimal(text) else f'"{text}"'
 
 
 def _duration(seconds: float) -> str:
