@@ -149,7 +149,7 @@ class Trading(Protocol):
         """Why the venue could not even be asked, as (field, why): an odd client order id, an unknown extra."""
 
     def batch(self, action: str, market: str) -> int:
-        """Most items of one request."""
+        """Most items of one request; 0 where the venue has no such action."""
 
     def costs(self, request: TradeRequest) -> list[Cost]:
         """What a request takes of the venue's budgets."""
@@ -173,7 +173,7 @@ class Trading(Protocol):
         """How often `arm` has to be repeated; `inf`: once."""
 
     def arm_problems(self, seconds: float, channels: Sequence[str], markets: Sequence[str]) -> list[str]:
-        """What speaks against it for these markets: seconds out of bounds, or a private channel that it needs is missing.
+        """What speaks against it for these markets: seconds out of bounds, or a private channel that is not there.
 
         `channels` are the topics of the account's subscriptions (`Subscription.topic`).
         """

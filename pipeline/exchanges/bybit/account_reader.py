@@ -49,18 +49,18 @@ class _Form:
     """The stream's names of fields that REST calls otherwise."""
 
 
-_ORDERS, _HISTORY = "/v5/order/realtime?category=", "/v5/order/history?category="
+ORDERS, HISTORY = "/v5/order/realtime?category=", "/v5/order/history?category="
 _POSITIONS, _FILLS = "/v5/position/list?category=", "/v5/execution/list?category="
 
 STATES: Mapping[str, tuple[Listing, ...]] = {
     "order": (
-        Listing("spot", f"{_ORDERS}spot&limit=50"),
+        Listing("spot", f"{ORDERS}spot&limit=50"),
         # Conditional orders have been seen to be missing unless they are asked for.
-        Listing("spot", f"{_ORDERS}spot&orderFilter=StopOrder&limit=50"),
-        Listing("linear", f"{_ORDERS}linear&settleCoin=USDT&limit=50"),
-        Listing("linear", f"{_ORDERS}linear&settleCoin=USDC&limit=50"),
-        Listing("inverse", f"{_ORDERS}inverse&limit=50"),
-        Listing("option", f"{_ORDERS}option&limit=50"),
+        Listing("spot", f"{ORDERS}spot&orderFilter=StopOrder&limit=50"),
+        Listing("linear", f"{ORDERS}linear&settleCoin=USDT&limit=50"),
+        Listing("linear", f"{ORDERS}linear&settleCoin=USDC&limit=50"),
+        Listing("inverse", f"{ORDERS}inverse&limit=50"),
+        Listing("option", f"{ORDERS}option&limit=50"),
     ),
     "position": (
         Listing("linear", f"{_POSITIONS}linear&settleCoin=USDT&limit=200"),
@@ -161,11 +161,16 @@ class BybitAccountReader:
         """Listings lag, so it may be open still; closed ones move to the history, at a restart of the venue all."""
         market, symbol = lost.origin.market, quote(lost.origin.instrument or "", safe="")
         one = f"{market}&symbol={symbol}&orderId={quote(lost.order_id, safe='')}"
-        for path in (f"{_ORDERS}{one}&openOnly=1", f"{_ORDERS}{one}", f"{_HISTORY}{one}"):
-            events, _ = yield from self._rows("order", lost.channel, Listing(market, path))
+        for path in (f"{ORDERS}{one}&openOnly=1", f"{ORDERS}{one}", f"{HISTORY}{one}"):
+            events = yield from self.orders(Listing(market, path), lost.channel)
             if events:
                 return events
         return []
+
+    def orders(self, listing: Listing, channel: str = "order") -> Steps[list[Event]]:
+        """The orders of one listing."""
+        events, _ = yield from self._rows("order", channel, listing)
+        return events
 
     def _rows(self, kind: str, channel: str, listing: Listing) -> Steps[tuple[list[Event], int]]:
         """All events of a query, and when the venue answered it last, in milliseconds."""

@@ -25,6 +25,7 @@ from pipeline.exchanges.bybit.topics import (
     offered,
     venue_interval,
 )
+from pipeline.exchanges.bybit.trading import BybitTrading
 from pipeline.exchanges.trading import Trading
 from pipeline.exchanges.venue import (
     BookSeed,
@@ -183,7 +184,7 @@ class Bybit:
         return list(by_topic.values())
 
     accounts: Accounts | None = BybitAccounts()
-    trading: Trading | None = None
+    trading: Trading | None = BybitTrading()
 
     def path(self, endpoint: str, times: SessionTimes) -> str:
         """URL path of an endpoint; raises `KeyError` for an unknown one."""
