@@ -82,7 +82,7 @@ def _cached(name: str, piece: Piece) -> _Type:
 
 
 # What nearly all numbers and texts are is written without a call.
-_LONG = "LOW[v & 0x1FFF] + MORE[v >> 13 & 0x3FFF] + HIGH[high] if (high := {} >> 27) > 0 else long_piece(v)"
+_LONG = "LOW[v & 0x1FFF] + HIGH[high] if (high := {} >> 13) > 0 else long_piece(v)"
 _SHORT_TEXT = "LENGTH[length] + v if {}.isascii() and (length := len(v)) < SHORT else text_piece(v)"
 
 

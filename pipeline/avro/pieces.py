@@ -79,25 +79,24 @@ def nullable(make: Piece) -> Piece:
 
 
 class _HighBits(dict[int, str]):
-    """What follows the low 28 bits of a number: of times it changes every two minutes, of sequences seldom."""
+    """What follows the low bits of a number: numbers of one kind rise, so that it changes once in thousands of them."""
 
     def __missing__(self, bits: int) -> str:
-        if bits <= _14_BITS:
-            piece = _LAST[bits]
-        elif bits < 1 << 28:
-            piece = MORE[bits & _14_BITS] + _LAST[bits >> 14]
-        elif bits < 1 << 36:
-            piece = MORE[bits & _14_BITS] + MORE[bits >> 14 & _14_BITS] + _LAST[bits >> 28]
-        else:
+        if bits >= 1 << 50:
             raise Unfit("does not fit 64 bits")
-        if len(self) >= 1024:
+        piece, rest = "", bits
+        while rest > _14_BITS:
+            piece += MORE[rest & _14_BITS]
+            rest >>= 14
+        piece += _LAST[rest]
+        if len(self) >= 16_384:
             self.clear()
         self[bits] = piece
         return piece
 
 
 HIGH = _HighBits()
-"""By the bits above the lowest 27 of a positive number, which are 28 in zigzag form."""
+"""By the bits above the lowest 13 of a positive number, which are 14 in zigzag form."""
 
 
 def long_piece(number: int) -> str:
@@ -105,10 +104,7 @@ def long_piece(number: int) -> str:
     zigzag = number << 1 if number >= 0 else ~(number << 1)
     if zigzag <= _14_BITS:
         return _LAST[zigzag]
-    low = zigzag & 0xFFF_FFFF
-    if zigzag != low:
-        return f"{MORE[low & _14_BITS]}{MORE[low >> 14]}{HIGH[zigzag >> 28]}"
-    return MORE[low & _14_BITS] + _LAST[low >> 14]
+    return MORE[zigzag & _14_BITS] + HIGH[zigzag >> 14]
 
 
 def int_piece(number: int) -> str:
