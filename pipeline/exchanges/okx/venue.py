@@ -12,6 +12,7 @@ from pipeline.exchanges.okx import books, channels, codes, instruments
 from pipeline.exchanges.okx.normalizer import OkxNormalizer
 from pipeline.exchanges.okx.private_side import OkxAccounts
 from pipeline.exchanges.okx.session import OkxSession
+from pipeline.exchanges.okx.trading import OkxTrading
 from pipeline.exchanges.trading import Trading
 from pipeline.exchanges.venue import (
     BookSeed,
@@ -92,7 +93,7 @@ class OkxVenue:
         return channels.subscriptions(spec, instruments)
 
     accounts: Accounts | None = OkxAccounts()
-    trading: Trading | None = None
+    trading: Trading | None = OkxTrading(tuple(ENVIRONMENTS), LIMITS)
 
     def path(self, endpoint: str, times: SessionTimes) -> str:
         """URL path of an endpoint: public, business or private."""
