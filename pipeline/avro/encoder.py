@@ -22,6 +22,7 @@ from pipeline.avro.pieces import (
     SHORT,
     SOME,
     TRUE,
+    DecimalTexts,
     Piece,
     Pieces,
     Unfit,
@@ -131,10 +132,9 @@ def side_piece(levels: list[str]) -> str:
     return f"{LENGTH[count] if count < SHORT else long_piece(count)}{''.join(levels)}{NULL}" if count else NULL
 
 
-_PIECES: dict[str, Pieces] = {}
+_PIECES: dict[str, Pieces] = {"DECIMAL_TEXT": DecimalTexts()}
 for _name, _piece in (
     ("TEXT", text_piece),
-    ("DECIMAL_TEXT", decimal_text_piece),
     ("DECIMAL_BYTES", decimal_bytes_piece),
     ("COUNT", count_piece),
     ("INT", int_piece),

@@ -26,6 +26,9 @@ Piece = Callable[[Any], str]
 PRECISION, SCALE = 38, 18
 """Of Avro decimals: what SQL engines take at most, split as most of them expect it."""
 
+CACHED = 16_384
+"""Values that a cache keeps at most."""
+
 SHORT = 64
 """Texts below this length have a length prefix of one byte."""
 
@@ -55,7 +58,7 @@ class Pieces(dict[Any, str]):
 
     __slots__ = ("limit", "make")
 
-    def __init__(self, make: Piece, limit: int = 16_384) -> None:
+    def __init__(self, make: Piece, limit: int = CACHED) -> None:
         super().__init__()
         self.make = make
         self.limit = limit
@@ -89,7 +92,7 @@ class _HighBits(dict[int, str]):
             piece += MORE[rest & _14_BITS]
             rest >>= 14
         piece += _LAST[rest]
-        if len(self) >= 16_384:
+        if len(self) >= CACHED:
             self.clear()
         self[bits] = piece
         return piece
@@ -158,6 +161,26 @@ def decimal_text_piece(text: str) -> str:
         raise Unfit("is no decimal number")
     length = len(text)
     return (LENGTH[length] if length < SHORT else long_piece(length)) + text
+
+
+class DecimalTexts(Pieces):
+    """`Pieces` of `decimal_text_piece`, without its call: sizes hardly ever repeat, so that here misses count."""
+
+    __slots__ = ()
+
+    def __init__(self, limit: int = CACHED) -> None:
+        super().__init__(decimal_text_piece, limit)
+
+    def __missing__(self, text: str) -> str:
+        if match_decimal(text) is None:
+            raise Unfit("is no decimal number")
+        length = len(text)
+        if length >= SHORT:
+            return long_piece(length) + text
+        if len(self) >= self.limit:
+            self.clear()
+        self[text] = piece = LENGTH[length] + text
+        return piece
 
 
 def decimal_bytes_piece(text: str) -> str:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.avro.pieces import (
+    DecimalTexts,
     Pieces,
     Unfit,
     array_of,
@@ -190,6 +191,21 @@ def test_the_cache_keeps_no_failures() -> None:
     with pytest.raises(Unfit):
         pieces["one"]
     assert not pieces
+
+
+def test_decimal_texts_are_kept_as_other_pieces() -> None:
+    pieces = DecimalTexts(limit=10)
+    for number in range(95):
+        assert pieces[f"{number}.50"] == decimal_text_piece(f"{number}.50")
+        assert len(pieces) <= 10
+    assert "94.50" in pieces
+    before = dict(pieces)
+    for other, error in (("one", Unfit), ("", Unfit), ("1.", Unfit), (1, TypeError), (b"1.5", TypeError)):
+        with pytest.raises(error):
+            pieces[other]
+    for length in (63, 64, 10_000):
+        assert pieces["7" * length] == decimal_text_piece("7" * length)
+    assert pieces.keys() - before == {"7" * 63}
 
 
 @given(st.lists(texts, max_size=200))
