@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -38,7 +39,7 @@ from pipeline.session.failures import leaves
 from pipeline.session.websocket import connect
 from pipeline.signals import has_terminal, obeyed_signals
 from pipeline.sink.numbers import sink_numbers
-from pipeline.sink.opening import open_sink
+from pipeline.sink.opening import open_sink, prepare_more
 from pipeline.sink.sink import Sink
 from pipeline.sink.stats import LATENCY_BOUNDS_S
 from pipeline.tape.archive import open_archives
@@ -85,6 +86,8 @@ class Service:
     _intake: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _venues: trio.Nursery | None = attrs.field(default=None, init=False)
     """Where venues run; None while they do not."""
+    _kinds: frozenset[str] = attrs.field(default=frozenset(), init=False)
+    """Of events whose topics have been asked for."""
     _runs: dict[str, _VenueRun] = attrs.field(factory=dict, init=False)
     """The last one of each venue."""
     _former: list[Intake] = attrs.field(factory=list, init=False)
@@ -113,7 +116,8 @@ class Service:
                 self.address = await whole.start(serve_http, self.config.http, pages)
                 log.info("http_listening", address=self.address)
             self.on_listening(self.address)
-            async with open_sink(self.own.kafka) as sink:
+            self._kinds = self.config.written_kinds
+            async with open_sink(self.own.kafka, kinds=self._kinds) as sink:
                 self.sink = sink
                 if self._stopping:
                     self._intake.cancel()
@@ -215,10 +219,20 @@ class Service:
             nursery = self._venues
             nursery.start_soon(self.reloader.watch)
             if self.share.index % self.config.workers == 0:
-                nursery.start_soon(deliver_leftovers, self.config.kafka, self.share)
+                open_leftover = partial(open_sink, kinds=self.config.written_kinds)
+                nursery.start_soon(deliver_leftovers, self.config.kafka, self.share, open_leftover)
+            self._prepare_topics(nursery)
             for name in own.venues:
                 self._start_venue(nursery, name)
             task_status.started()
+
+    def _prepare_topics(self, nursery: trio.Nursery) -> None:
+        """Of kinds that the configuration has come to publish since the sink was opened."""
+        further = self.config.written_kinds - self._kinds
+        if further:
+            assert self.sink is not None
+            self._kinds |= further
+            nursery.start_soon(prepare_more, self.sink, further)
 
     def _start_venue(self, nursery: trio.Nursery, name: str) -> None:
         settings, before = self.own.venues[name], self._runs.get(name)
@@ -259,6 +273,7 @@ class Service:
             reconfigure(self.config.log)
         if self._venues is None or self._stopping:
             return
+        self._prepare_topics(self._venues)
         for name in change.removed:
             log.info("venue_removed", venue=name)
             self._former.append(self.intakes.pop(name))

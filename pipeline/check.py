@@ -28,7 +28,7 @@ from pipeline.feeds.shares import Share
 from pipeline.feeds.specs import channel_specs, session_times
 from pipeline.feeds.venue_rest import credentials
 from pipeline.model.errors import BadMessage, ConfigError, PipelineError
-from pipeline.model.events import BASE, Instrument, Micros, Origin
+from pipeline.model.events import BASE, KINDS, Instrument, Micros, Origin
 from pipeline.session import websocket
 from pipeline.session.clock import system_clock
 from pipeline.sink.routes import subjects_of
@@ -172,9 +172,14 @@ def _kafka(config: Config) -> dict[str, Any]:
                 "replication_factor": plan.replication_factor,
                 "config": dict(plan.config),
             }
-            for plan in plan_topics(kafka, schemas.codecs)
+            for plan in plan_topics(kafka, _kinds(config))
         ],
     }
+
+
+def _kinds(config: Config) -> list[str]:
+    """Of events that may be published, in their usual order."""
+    return [kind for kind in KINDS if kind in config.written_kinds]
 
 
 def _limits(config: Config) -> dict[str, Any]:
@@ -241,11 +246,10 @@ async def _try_handshake(
 async def _try_kafka(config: Config, checks: list[dict[str, Any]]) -> None:
     kafka = config.kafka
     what = f"Kafka at {', '.join(kafka.bootstrap_servers)}"
-    schemas = Schemas.load(kafka.decimals)
     # Looking must not change anything: missing topics are reported, not created.
     looking = attrs.evolve(kafka, create_topics=False)
     try:
-        reports = await trio.to_thread.run_sync(partial(prepare_topics, looking, list(schemas.codecs)))
+        reports = await trio.to_thread.run_sync(partial(prepare_topics, looking, _kinds(config)))
     except PipelineError as error:
         _note(checks, what, error)
         return

@@ -182,7 +182,7 @@ def _tail(parser: argparse.ArgumentParser) -> Run:
         config = _load(arguments.config)
         import trio
 
-        return trio.run(tail.run, arguments, config.kafka)
+        return trio.run(tail.run, arguments, config.kafka, config.written_kinds)
 
     return run
 

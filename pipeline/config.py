@@ -16,9 +16,11 @@ from pipeline.exchanges.venue import Venue
 from pipeline.feeds.settings import VenueSettings
 from pipeline.feeds.shares import Ordinal, ShardSettings, Share
 from pipeline.model.errors import ConfigError
+from pipeline.model.events import KINDS, Instrument
 from pipeline.observe.settings import HttpSettings, LogSettings
 from pipeline.orders.settings import OrderSettings
 from pipeline.sink.settings import KafkaSettings
+from pipeline.sink.topics import group_of
 
 MAX_WORKERS = 64
 
@@ -54,6 +56,24 @@ class Config:
     def shares(self) -> int:
         """Into how many parts the subscriptions are split, over all instances."""
         return self.shard.count * self.workers
+
+    @property
+    def written_kinds(self) -> frozenset[str]:
+        """The kinds of events that this configuration can publish, whatever the venues send.
+
+        Rights and topics are needed for these only.
+        """
+        venues = self.venues.values()
+        idle = {
+            "market": not any(venue.channels for venue in venues),
+            "account": not any(account.channels for venue in venues for account in venue.accounts.values()),
+            "archive": not any(venue.archive is not None and venue.archive.topic for venue in venues),
+        }
+        kinds = {kind for kind in KINDS if not idle.get(group_of(kind), False)}
+        # The catalogue is published for accounts too: their sizes are in contracts.
+        if any(venue.publish_instruments for venue in venues):
+            kinds.add(Instrument.KIND)
+        return frozenset(kinds)
 
     def share(self, worker: int = 0) -> Share:
         """What one of this instance's workers takes. Raises `ConfigError` where the environment does not tell."""

@@ -80,6 +80,7 @@ async def test_topics_with_their_schemas(capsys: pytest.CaptureFixture[str]) -> 
     assert kafka["decimals"] == "decimal"
     status = next(topic for topic in kafka["topics"] if topic["event"] == "feed_status")
     assert status["topic"] == "test.control.feed_status"
+    assert not [topic for topic in kafka["topics"] if ".account." in topic["topic"]], "no account is configured"
 
 
 async def test_the_example_reads_well(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,9 +20,11 @@ from pipeline.feeds.settings import (
 )
 from pipeline.feeds.shares import Ordinal, ShardSettings, Share
 from pipeline.model.errors import ConfigError
+from pipeline.model.events import KINDS
 from pipeline.model.secret import Secret
 from pipeline.observe.settings import HttpSettings, LogSettings
 from pipeline.sink.settings import KafkaSettings, RegistrySettings, SpoolSettings, TopicSettings
+from pipeline.sink.topics import group_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -652,6 +654,36 @@ def test_accounts_are_enough_to_run_for() -> None:
     [(name, account)] = loads(text).venues["bybit"].accounts.items()
     assert (name, account.api_key, account.api_secret) == ("main", Secret(env="K"), Secret(file="f"))
     assert [entry.channel for entry in account.channels] == [("order",), ("fill",)]
+
+
+@pytest.mark.parametrize(
+    ("venues", "groups", "without"),
+    [
+        ("bybit: {channels: [{market: linear, channel: trade}]}", {"market", "control"}, set()),
+        (
+            "bybit: {channels: [{market: linear, channel: trade}], archive: {topic: true}}",
+            {"market", "control", "archive"},
+            set(),
+        ),
+        (
+            "bybit: {accounts: {main: {api_key: {env: K}, api_secret: {env: S}, channels: [order]}}}",
+            {"account", "control"},
+            set(),
+        ),
+        (
+            """bybit: {
+                publish_instruments: false,
+                accounts: {main: {api_key: {env: K}, api_secret: {env: S}, channels: [fill]}}
+            }""",
+            {"account", "control"},
+            {"instrument"},
+        ),
+    ],
+    ids=["market", "archive", "accounts", "no catalogue"],
+)
+def test_what_an_installation_can_publish(venues: str, groups: set[str], without: set[str]) -> None:
+    expected = {kind for kind in KINDS if group_of(kind) in groups} | {"instrument"} - without
+    assert loads(f"venues: {{{venues}}}").written_kinds == expected
 
 
 def test_several_parts_of_a_private_channel_are_no_repetition() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -27,6 +27,7 @@ log = structlog.get_logger()
 async def open_sink(
     settings: KafkaSettings,
     *,
+    kinds: Collection[str] | None = None,
     now: Callable[[], Micros] = wall_clock,
     make_producer: Callable[..., Producer] = Producer,
 ) -> AsyncIterator[Sink]:
@@ -34,6 +35,9 @@ async def open_sink(
 
     What is not delivered by then goes to the spool, for the next start. A broker that is away at start is no error:
     records are spooled until it comes. The sink goes on working when the body is cancelled, until it is left.
+
+    `kinds` are those whose topics have to be there and writable (None: all). Any other kind can be published too;
+    should the broker refuse it, its records end as dead letters.
 
     Raises at start `ConfigError` (properties, spool folder), `Refused` (credentials), `SinkFailed` (registry, topics).
     Later `SinkFailed`, in an exception group, cancels the body.
@@ -53,7 +57,7 @@ async def open_sink(
                 nursery.start_soon(_work, sink, work)
                 try:
                     try:
-                        await _start(sink, nursery)
+                        await _start(sink, nursery, kinds)
                     except PipelineError as error:
                         failure = error
                     else:
@@ -76,14 +80,28 @@ async def open_sink(
         raise failure
 
 
-async def _start(sink: Sink, nursery: trio.Nursery) -> None:
+async def prepare_more(sink: Sink, kinds: Collection[str]) -> None:
+    """Create or verify the topics of kinds that were not asked for at the start, once Kafka has been reached.
+
+    What is wrong is logged and ends nothing: what is published already goes on.
+    """
+    await sink.ready.wait()
+    if not sink.settings.verify_topics or not kinds:
+        return
+    try:
+        report_topics(await trio.to_thread.run_sync(prepare_topics, sink.settings, sorted(kinds)))
+    except SinkFailed as error:
+        log.error("topics_unfit", reason=str(error), effect="what Kafka refuses of these ends as dead letters")
+
+
+async def _start(sink: Sink, nursery: trio.Nursery, kinds: Collection[str] | None) -> None:
     try:
         await sink.outlet.connect()
     except SinkFailed as error:
         log.warning("kafka_absent", reason=str(error), effect="records go to the spool until it answers")
-        nursery.start_soon(_prepare_later, sink)
+        nursery.start_soon(_prepare_later, sink, kinds)
     else:
-        await _prepare(sink)
+        await _prepare(sink, kinds)
 
 
 async def _work(sink: Sink, scope: trio.CancelScope) -> None:
@@ -91,23 +109,23 @@ async def _work(sink: Sink, scope: trio.CancelScope) -> None:
         await sink.run()
 
 
-async def _prepare_later(sink: Sink) -> None:
+async def _prepare_later(sink: Sink, kinds: Collection[str] | None) -> None:
     while True:
         try:
             await sink.outlet.connect()
         except SinkFailed:
             continue
-        await _prepare(sink)
+        await _prepare(sink, kinds)
         return
 
 
-async def _prepare(sink: Sink) -> None:
+async def _prepare(sink: Sink, kinds: Collection[str] | None) -> None:
     """Create or verify the topics, and let the records out."""
     if sink.settings.verify_topics:
-        kinds = [route.kind for route in sink.routes.values()]
+        needed = [route.kind for route in sink.routes.values() if kinds is None or route.kind in kinds]
         if sink.settings.is_exactly_once:
-            kinds.append(WATERMARK)
-        report_topics(await trio.to_thread.run_sync(prepare_topics, sink.settings, kinds))
+            needed.append(WATERMARK)
+        report_topics(await trio.to_thread.run_sync(prepare_topics, sink.settings, needed))
     log.info("kafka_ready", bootstrap_servers=await sink.bootstrap_servers())
     sink.ready.set()
 

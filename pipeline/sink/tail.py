@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, TextIO
@@ -53,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, metavar="N", help="end after N events")
 
 
-async def run(arguments: argparse.Namespace, settings: KafkaSettings) -> int:
+async def run(arguments: argparse.Namespace, settings: KafkaSettings, kinds: Collection[str] = KINDS) -> int:
     """Print events until enough were shown or a signal comes; returns the exit code.
+
+    `kinds` are those that there are topics for; the archive's is shown only when it is asked for.
 
     Raises `ConfigError`, `Refused` or `SinkFailed` when Kafka cannot be read.
     """
@@ -62,8 +64,8 @@ async def run(arguments: argparse.Namespace, settings: KafkaSettings) -> int:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_signal, nursery.cancel_scope)
-            kinds = arguments.event or [kind for kind in KINDS if kind != WireMessage.KIND]
-            async with open_reader(settings, kinds, from_beginning=arguments.from_beginning) as records:
+            wanted = arguments.event or [kind for kind in KINDS if kind in kinds and kind != WireMessage.KIND]
+            async with open_reader(settings, wanted, from_beginning=arguments.from_beginning) as records:
                 await _show(records, printer, arguments.instrument, arguments.count)
             nursery.cancel_scope.cancel()
     except* BrokenPipeError:

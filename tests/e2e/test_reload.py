@@ -11,11 +11,13 @@ from typing import Any
 
 import httpx
 import trio
+from confluent_kafka.admin import AdminClient
 
 from pipeline.reloader import Source
 from pipeline.sim.listing import many
 from pipeline.sim.settings import MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
+from tests.e2e.accounts import Trader, configured, simulated
 from tests.e2e.connector import Journal, check_sockets, configuration, fall_quiet, running, until, urls
 from tests.e2e.consumer import Record, Topics
 from tests.e2e.program import POLL_S, Program, started
@@ -133,6 +135,33 @@ async def flowing(venue: SimulatedVenue, *topics: str) -> None:
     """Wait until each of these has brought more."""
     for topic in topics:
         await venue.wait_sent(venue.sent.count(topic) + 15, topic)
+
+
+async def test_topics_are_made_for_what_is_published_and_for_more_when_more_is(topics: Topics, tmp_path: Path) -> None:
+    main, admin = simulated(), AdminClient({"bootstrap.servers": topics.broker.bootstrap})
+
+    def groups() -> set[str]:
+        names = [name for name in admin.list_topics(timeout=30).topics if name.startswith(f"{topics.prefix}.")]
+        return {name.split(".")[1] for name in names}
+
+    with trio.fail_after(DEADLINE_S):
+        async with open_venue("bybit") as public, open_venue("okx", accounts=[main]) as private:
+            Trader(private.accounts["main"]).several(30)
+            trades = {"urls": urls(public), "channels": [linear("trade", "BTCUSDT")]}
+            account = {"urls": urls(private), "accounts": {"main": configured(tmp_path, "okx", main)}}
+            base = {**configuration(topics, tmp_path, {}), "reload": {"check": "50ms"}, "log": {"format": "json"}}
+            mount = Mount(tmp_path, {**base, "venues": {"bybit": trades}})
+            async with running({**base, "venues": {"bybit": trades}}, mount.source) as connector:
+                await public.wait_sent(1, "publicTrade.BTCUSDT")
+                assert await trio.to_thread.run_sync(groups) == {"market", "control"}
+                mount.replace({**base, "venues": {"bybit": trades, "okx": account}})
+                await until(lambda: "okx.main.private.0" in connector.connections())
+                stats = connector.connections()["okx.main.private.0"]
+                await until(lambda: stats.reconciliations > 0)
+                await connector.stop()
+    assert await trio.to_thread.run_sync(groups) == {"market", "account", "control"}
+    assert await topics.read("balance")
+    assert not await topics.read("dead_letter")
 
 
 async def test_a_process_reads_its_configuration_anew_and_takes_requests(topics: Topics, tmp_path: Path) -> None:

@@ -17,17 +17,21 @@ import trio
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from structlog.testing import capture_logs
 
+from pipeline.config import loads
 from pipeline.model.errors import ConfigError, PipelineError, Refused
+from pipeline.model.events import DeadLetter, Micros
 from pipeline.model.secret import Secret
 from pipeline.sink.credentials import keep_fresh, read_token
 from pipeline.sink.errors import SinkFailed
-from pipeline.sink.opening import open_sink
+from pipeline.sink.opening import open_sink, prepare_more
 from pipeline.sink.refusals import refusal
 from pipeline.sink.settings import KafkaSettings, TopicSettings
+from pipeline.sink.topics import topic_name
 from tests.services import SecuredBroker
 from tests.services.secured import REAUTHENTICATE_S
-from tests.sink.traffic import Tape, arrived, direct, kafka_settings, numbers, until
+from tests.sink.traffic import Tape, arrived, direct, kafka_settings, numbers, origin, until
 
 EVERYTHING = (
     ("WRITE", "TOPIC", "t"),
@@ -287,6 +291,38 @@ async def test_rights_that_are_missing_are_told_at_start(secured_broker: Secured
         list(arrived(settings))
     with pytest.raises(SinkFailed, match=r"the login of reader by SCRAM-SHA-512 failed: "):
         list(arrived(way("sasl", secret="wrong", **scram("reader"))))
+
+
+async def test_rights_are_needed_for_what_can_be_published_and_no_more(
+    secured_broker: SecuredBroker, way: Ways
+) -> None:
+    """An installation with accounts alone, held to the rights that docs/operations.md grants it."""
+    secured_broker.set_password("desk", "d")
+    own = loads("venues: {bybit: {accounts: {desk: {api_key: {env: K}, api_secret: {env: S}, channels: [order]}}}}")
+    settings = way("sasl", secret="d", **scram("desk"))
+    prefix = settings.topic_template.partition(".")[0]
+    config = {"max.message.bytes": "2000000"}
+    admin = AdminClient({"bootstrap.servers": secured_broker.bootstrap})
+    topics = [NewTopic(topic_name(settings, kind), 1, 1, config=config) for kind in own.written_kinds]
+    for future in admin.create_topics(topics).values():
+        future.result()
+    groups = [f"{prefix}.{group}" for group in ("account.", "control.", "market.instrument")]
+    secured_broker.allow("desk", *(("WRITE", "TOPIC", group) for group in groups))
+    assert "market.trade" in await problem(settings), "all kinds, and this one is not ours"
+    async with open_sink(attrs.evolve(settings, create_topics=False), kinds=own.written_kinds) as sink:
+        sink.publish(DeadLetter(origin(), None, Micros(1), None, "parse", "one", b"", 0, ""))
+        await direct(sink)
+        with capture_logs() as logs:
+            await prepare_more(sink, ["trade"])
+        [line] = [line for line in logs if line["event"] == "topics_unfit"]
+        assert line["reason"].startswith(f"topic {prefix}.market.trade: ")
+        admin.create_topics([NewTopic(topic_name(settings, "trade"), 1, 1, config=config)])[
+            topic_name(settings, "trade")
+        ].result()
+        secured_broker.allow("desk", ("WRITE", "TOPIC", f"{prefix}.market.trade"))
+        with capture_logs() as logs:
+            await prepare_more(sink, ["trade"])
+        assert not [line for line in logs if line["log_level"] == "error"]
 
 
 async def test_transactions_need_a_right_of_their_own(secured_broker: SecuredBroker, way: Ways) -> None:
