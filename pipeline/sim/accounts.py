@@ -1,6 +1,7 @@
 """Accounts of a simulated exchange: orders, fills, positions and balances in exact decimals, in no venue's words.
 
-Nothing here matches: whoever holds an account decides what is filled and when, with a connection open or without.
+Nothing here matches (`matching` does): whoever holds an account decides what is filled and when, with a connection open
+or without.
 Every action tells its changes to the listeners at once, and the venue's dialect makes messages of them.
 """
 
@@ -60,6 +61,8 @@ class Order:
     """Realized by this order's fills, before fees."""
     reason: str = ""
     """Why it was cancelled, rejected or expired, in the venue's word or none."""
+    quote_size: Decimal | None = None
+    """What was asked for, of a market order whose size was given in quote currency."""
 
     @property
     def is_open(self) -> bool:
@@ -238,6 +241,7 @@ class SimulatedAccount:
         reduce_only: bool = False,
         order_type: str = "limit",
         time_in_force: str = "GTC",
+        quote_size: Decimal | None = None,
     ) -> str:
         """Accept an order, which then rests; returns its identifier. `price` is None for a market order only."""
         listing, now_us = self._listing(market, symbol), self.clock.now_us()
@@ -254,7 +258,7 @@ class SimulatedAccount:
         self._placed += 1
         order = Order(
             self.identify(self.index, "order", self._placed), client_order_id, market, symbol, side, order_type,
-            time_in_force, limit, amount, reduce_only, now_us, now_us,
+            time_in_force, limit, amount, reduce_only, now_us, now_us, quote_size=quote_size,
         )  # fmt: skip
         self._keep(order)
         self._tell(OrderChanged("placed", order), *self._lock("placed", listing))

@@ -25,12 +25,14 @@ from pipeline.sim.bybit_conditions import (
 from pipeline.sim.bybit_private import PrivateSide
 from pipeline.sim.bybit_signed import SignedRest
 from pipeline.sim.bybit_streams import INTERVALS_MS, BookTopic, KlineTopic, TickerTopic, TradeTopic
+from pipeline.sim.bybit_trade import TradeSide
 from pipeline.sim.floor import Floor
 from pipeline.sim.generator import Stream
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
 from pipeline.sim.market import Engine
 from pipeline.sim.settings import Limits
+from pipeline.sim.tally import Tally
 from pipeline.sim.toggles import Toggles
 from pipeline.sim.wire import Connection
 
@@ -77,19 +79,27 @@ _encode = msgspec.json.Encoder().encode
 
 @attrs.define(eq=False)
 class BybitDialect:
-    """Everything public and `/v5/private`; of `/v5/trade` login and heartbeat."""
+    """Everything public, `/v5/private` and `/v5/trade`."""
 
     floor: Floor
     toggles: Toggles
     accounts: tuple[SimulatedAccount, ...]
     limits: Limits
     name: str = "bybit"
+    order_endpoint: str = "trade"
+    trade: TradeSide = attrs.field(init=False)
     _private: PrivateSide = attrs.field(init=False)
     _signed: SignedRest = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._private = PrivateSide(self.floor, self.accounts)
         self._signed = SignedRest(self.floor, self.accounts)
+        self.trade = TradeSide(self.floor, self.toggles, self.limits, self._private.account)
+
+    @property
+    def tally(self) -> Tally:
+        """The orders that it was asked for."""
+        return self.trade.tally
 
     def endpoint(self, path: str) -> str | None:
         """`/v5/public/linear` is "linear"."""
@@ -126,6 +136,8 @@ class BybitDialect:
                 self._login(connection, request, key, expires, signature)
             case {"op": "subscribe" | "unsubscribe", "args": [*topics]} if connection.endpoint != "trade":
                 self._order(connection, request, [str(topic) for topic in topics])
+            case {"op": str(op)} if connection.endpoint == "trade" and op != "auth":
+                self.trade.receive(connection, request)
             case {"op": str(op)}:
                 self._answer(connection, request, op, "Params Error" if op == "auth" else f"error:unknown op {op}")
             case _:
@@ -154,6 +166,8 @@ class BybitDialect:
             code = 20001
         elif not code and self.toggles.refuses_login():
             code = 10004
+        elif not code and connection.endpoint == "trade" and not self.trade.admits(connection, key):
+            code = 10003
         if not code:
             connection.account = key
         if connection.endpoint == "trade":
@@ -228,6 +242,10 @@ class BybitDialect:
     def give_notice(self, connection: Connection) -> bool:
         """Interruptions are not announced."""
         return False
+
+    def end_order_entry(self, connection: Connection) -> None:
+        """New requests are refused, which is how a client learns of it."""
+        connection.takes_no_orders = True
 
     def stream(self, topic: str) -> Stream | None:
         """The public topics; a key is "linear/orderbook.50.BTCUSDT"."""

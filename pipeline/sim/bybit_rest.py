@@ -15,6 +15,10 @@ MARKETS = ("spot", "linear", "inverse", "option")
 WITH_LIMITS = ("spot", "linear", "inverse")
 """Categories with price limits and full books."""
 LAUNCH_MS = "1585526400000"
+MOST = {"spot": "83", "linear": "1190.000", "inverse": "25000000", "option": "500"}
+"""Size of the largest order."""
+LEAST_VALUE = {"spot": "5", "linear": "5"}
+"""Of an order, in quote currency."""
 
 
 def answer(floor: Floor, request: Request) -> Response | None:
@@ -115,10 +119,10 @@ def _spot_row(listing: Listing) -> dict[str, Any]:
             "basePrecision": f"{listing.lot:f}",
             "quotePrecision": "0.0000001",
             "minOrderQty": f"{listing.lot:f}",
-            "maxOrderQty": "83",
-            "minOrderAmt": "5",
+            "maxOrderQty": MOST["spot"],
+            "minOrderAmt": LEAST_VALUE["spot"],
             "maxOrderAmt": "8000000",
-            "maxLimitOrderQty": "83",
+            "maxLimitOrderQty": MOST["spot"],
             "maxMarketOrderQty": "41.5",
             "postOnlyMaxLimitOrderSize": "60000",
         },
@@ -138,7 +142,11 @@ def _option_row(listing: Listing) -> dict[str, Any]:
         "deliveryTime": str(listing.expiry_ms),
         "deliveryFeeRate": "0.00015",
         "priceFilter": {"minPrice": f"{listing.tick:f}", "maxPrice": "1110000", "tickSize": f"{listing.tick:f}"},
-        "lotSizeFilter": {"maxOrderQty": "500", "minOrderQty": f"{listing.lot:f}", "qtyStep": f"{listing.lot:f}"},
+        "lotSizeFilter": {
+            "maxOrderQty": MOST["option"],
+            "minOrderQty": f"{listing.lot:f}",
+            "qtyStep": f"{listing.lot:f}",
+        },
         "displayName": listing.symbol,
     }
 
@@ -157,12 +165,12 @@ def _contract_row(listing: Listing) -> dict[str, Any]:
         "leverageFilter": {"minLeverage": "1", "maxLeverage": "100.00", "leverageStep": "0.01"},
         "priceFilter": {"minPrice": f"{listing.tick:f}", "maxPrice": "1999999.80", "tickSize": f"{listing.tick:f}"},
         "lotSizeFilter": {
-            "maxOrderQty": "1190.000",
+            "maxOrderQty": MOST[listing.market],
             "minOrderQty": f"{listing.lot:f}",
             "qtyStep": f"{listing.lot:f}",
-            "postOnlyMaxOrderQty": "1190.000",
+            "postOnlyMaxOrderQty": MOST[listing.market],
             "maxMktOrderQty": "500.000",
-            "minNotionalValue": "5",
+            "minNotionalValue": LEAST_VALUE.get(listing.market, ""),
         },
         "unifiedMarginTrade": True,
         "fundingInterval": 480 if listing.perpetual else 0,

@@ -68,7 +68,7 @@ def order(account: SimulatedAccount, of: Order) -> dict[str, Any]:
         "timeInForce": "IOC" if of.order_type == "market" else of.time_in_force,
         "isLeverage": "0" if of.market == "spot" else "",
         "price": text(of.price or of.average_price or Decimal(0)),
-        "qty": text(of.size),
+        "qty": text(of.quote_size or of.size),
         "avgPrice": "" if of.average_price is None else text(of.average_price),
         "leavesQty": text(of.remaining),
         "leavesValue": leaves,
@@ -105,7 +105,8 @@ def order(account: SimulatedAccount, of: Order) -> dict[str, Any]:
         "updatedTime": ms(of.updated_us),
     }
     if of.market == "spot":
-        row |= {"ocoTriggerBy": "OcoTriggerByUnknown", "marketUnit": "baseCoin" if of.price is None else ""}
+        unit = "" if of.price is not None else "quoteCoin" if of.quote_size else "baseCoin"
+        row |= {"ocoTriggerBy": "OcoTriggerByUnknown", "marketUnit": unit}
     else:
         row |= {"tpslMode": "", "parentOrderLinkId": ""}
     if of.market in _DERIVATIVES:

@@ -36,6 +36,9 @@ def control(venue: SimulatedVenue, request: Request) -> Response:
             case "GET", "/sim/account":
                 account = account_control.account_named(venue, request.query.get("name"))
                 return Response.json(account_control.state(account))
+            case "GET", "/sim/orders":
+                account = account_control.account_named(venue, request.query.get("name"))
+                return Response.json(venue.dialect.tally.of(account.name))
             case "POST", path if path in account_control.ACTS:
                 return Response.json(account_control.act(venue, path, _body(request)))
             case "POST", "/sim/revoke":

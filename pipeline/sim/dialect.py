@@ -8,6 +8,7 @@ from pipeline.sim.accounts import SimulatedAccount
 from pipeline.sim.generator import Stream
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
+from pipeline.sim.tally import Tally
 from pipeline.sim.wire import Connection
 
 
@@ -15,6 +16,12 @@ class Dialect(Protocol):
     """One venue's protocol over the floor that it was made for. Nothing here waits; the floor has the clock."""
 
     name: str
+    order_endpoint: str
+    """The WebSocket endpoint that takes orders."""
+
+    @property
+    def tally(self) -> Tally:
+        """The orders that it was asked for."""
 
     def endpoint(self, path: str) -> str | None:
         """Name of the WebSocket endpoint at a URL path, None if there is none."""
@@ -42,6 +49,9 @@ class Dialect(Protocol):
 
     def give_notice(self, connection: Connection) -> bool:
         """Announce the end of the connection; False if the venue makes no announcements."""
+
+    def end_order_entry(self, connection: Connection) -> None:
+        """Tell, in the venue's way, that an order-entry connection will be closed soon."""
 
     def stream(self, topic: str) -> Stream | None:
         """A new stream for a topic key; None if the topic or its instrument does not exist."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import attrs
@@ -55,6 +55,10 @@ class Market:
             self._engines[key] = Engine(listing, self.settings.seed, self.settings.levels)
         return self._engines[key]
 
+    def followed(self) -> list[Engine]:
+        """Engines that someone follows without listening to their topics."""
+        return [engine for engine in self._engines.values() if engine.followers]
+
     def top(self, listing: Listing) -> dict[str, str]:
         """Best bid and ask of an instrument whose engine is in use; nothing for the others."""
         engine = self._engines.get((listing.market, listing.symbol))
@@ -83,6 +87,8 @@ class Floor:
     """Unparked whenever a subscription comes or goes, a message was written, or a connection opens or ends."""
     version: int = attrs.field(default=0, init=False)
     """Rises with every subscription that comes or goes, and with every listing."""
+    on_leave: list[Callable[[Connection, tuple[str, ...]], None]] = attrs.field(factory=list, init=False)
+    """Told of each connection that has ended, with the topics that it had."""
     _names: dict[str, list[str]] = attrs.field(factory=dict, init=False)
     _names_version: int = attrs.field(default=-1, init=False)
 
@@ -116,8 +122,11 @@ class Floor:
 
     def leave(self, connection: Connection) -> None:
         """Remove all subscriptions of an ended connection."""
-        for topic in list(connection.topics):
+        had = tuple(connection.topics)
+        for topic in had:
             self.unsubscribe(connection, topic)
+        for tell in self.on_leave:
+            tell(connection, had)
         self.touch()
 
     def publish(self, topic: str, payloads: Iterable[bytes]) -> None:

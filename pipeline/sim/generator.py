@@ -1,4 +1,4 @@
-"""The generated market as a source: steps the engines that someone listens to and lets their topics speak."""
+"""The generated market as a source: steps the engines that someone listens to or follows, and lets topics speak."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Generator:
         rate = self.floor.market.settings.rate
         turn, last, cursor = 0.0, trio.current_time(), 0
         while True:
-            engines = self._listened_to()
+            engines = self._wanted()
             if not engines:
                 await self.floor.changed.park()
                 last = trio.current_time()
@@ -96,7 +96,7 @@ class Generator:
 
     async def _flat_out(self) -> None:
         while True:
-            engines = self._listened_to()
+            engines = self._wanted()
             if not engines:
                 await self.floor.changed.park()
             for engine in engines:
@@ -121,14 +121,14 @@ class Generator:
     def _topics_of(self, engine: Engine) -> list[tuple[str, Stream]]:
         return self._by_engine().get(engine, [])
 
-    def _listened_to(self) -> list[Engine]:
+    def _wanted(self) -> list[Engine]:
         return list(self._by_engine())
 
     def _by_engine(self) -> dict[Engine, list[tuple[str, Stream]]]:
-        """The subscribed topics per engine, found anew when subscriptions or listings have changed."""
+        """The topics of each engine that is subscribed to or followed, found anew when any of that has changed."""
         if self._index_version != self.floor.version:
             self._index_version = self.floor.version
-            self._index = {}
+            self._index = {engine: [] for engine in self.floor.market.followed()}
             for topic in self.floor.subscribers:
                 if stream := self._streams.get(topic):
                     for engine in stream.engines:

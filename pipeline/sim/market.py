@@ -1,13 +1,13 @@
 """The generated market: one engine per instrument, pure and seeded. Prices count ticks and sizes count lots.
 
 The same seed, listing and number of steps give the same books and trades, whoever listens and however fast it runs:
-time only enters as a label.
+time only enters as a label. Only the orders of accounts, which take from the books, make another market of it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from random import Random
 
@@ -16,6 +16,8 @@ import attrs
 from pipeline.sim.listing import Listing
 
 BID, ASK = 0, 1
+KEPT = 2
+"""Levels that no order takes: there is always a best price."""
 
 
 class Side:
@@ -57,6 +59,10 @@ class Side:
         """The price so many ticks worse than `price`."""
         return price + self._sign * ticks
 
+    def reaches(self, limit: int | None) -> bool:
+        """Whether its best price is as good as `limit` or better; None asks for no price."""
+        return limit is None or self._keys[0] <= self._sign * limit
+
     def top(self, depth: int) -> dict[int, int]:
         """The best `depth` levels, best first."""
         sign, lots = self._sign, self.lots
@@ -73,6 +79,8 @@ class Fill:
     matches: tuple[int, ...]
     """Lots per match."""
     tick_direction: str
+    outside: bool = False
+    """The taker was an account's order, not the generated market."""
 
     @property
     def lots(self) -> int:
@@ -100,6 +108,9 @@ class Engine:
         self.last_lots = 0
         self.last_fill: Fill | None = None
         self.fills: list[Fill] = []
+        self.followers: list[Callable[[Engine], None]] = []
+        """Called after each step; who has one is stepped even if nobody listens to it."""
+        self._taken: list[Fill] = []
         self.tick_direction = "ZeroPlusTick"
         self.traded_lots = 0
         self.turnover = Decimal(0)
@@ -122,7 +133,7 @@ class Engine:
         random = self._random
         self.steps += 1
         self.sequence += random.randint(1, 5)
-        self.fills = []
+        self.fills, self._taken = self._taken, []
         for _ in range(random.randint(1, 4)):
             side = self.bids if random.random() < 0.5 else self.asks
             action = random.random()
@@ -135,6 +146,34 @@ class Engine:
         for side in (self.bids, self.asks):
             self._refill(side)
         self._move_reference()
+        for follow in tuple(self.followers):
+            follow(self)
+
+    def available(self, *, buy: bool, limit: int | None) -> int:
+        """Lots that `take` would find."""
+        side, lots = self.asks if buy else self.bids, 0
+        for rank in range(len(side) - KEPT):
+            price = side.price_at(rank)
+            if limit is not None and (price > limit if buy else price < limit):
+                break
+            lots += side.lots[price]
+        return lots
+
+    def take(self, *, buy: bool, limit: int | None, lots: int) -> list[tuple[int, int]]:
+        """An order from outside takes up to so many lots at `limit` or better: price and lots, level by level.
+
+        The next step's `fills` tell of it.
+        """
+        side, found = self.asks if buy else self.bids, list[tuple[int, int]]()
+        while lots > 0 and len(side) > KEPT and side.reaches(limit):
+            price = side.best
+            here = side.lots[price]
+            part = min(lots, here)
+            side.set(price, here - part)
+            self._taken.append(self._fill(price, buy=buy, lots=part, outside=True))
+            found.append((price, part))
+            lots -= part
+        return found
 
     def _size(self) -> int:
         return 1 + int(self._random.paretovariate(1.2) * 20) % 100_000
@@ -150,34 +189,34 @@ class Engine:
 
     def _cancel(self, side: Side) -> None:
         rank = min(int(self._random.expovariate(0.1)), len(side) - 1)
-        if len(side) > 2:
+        if len(side) > KEPT:
             side.set(side.price_at(rank), 0)
 
     def _take(self, side: Side) -> None:
         """A market order against `side`, which eats whole levels and part of the last."""
         left = self._size()
-        while left > 0 and len(side) > 2:
+        while left > 0 and len(side) > KEPT:
             price = side.best
             here = side.lots[price]
             lots = min(left, here)
             side.set(price, here - lots)
             left -= lots
-            self._fill(price, buy=side is self.asks, lots=lots)
+            self.fills.append(self._fill(price, buy=side is self.asks, lots=lots))
 
-    def _fill(self, price: int, *, buy: bool, lots: int) -> None:
+    def _fill(self, price: int, *, buy: bool, lots: int, outside: bool = False) -> Fill:
         matches = self._split(lots)
         if price != self.last:
             self.tick_direction = "PlusTick" if price > self.last else "MinusTick"
         elif not self.tick_direction.startswith("Zero"):
             self.tick_direction = f"Zero{self.tick_direction}"
-        fill = Fill(price, buy, self.next_trade_id, matches, self.tick_direction)
+        fill = Fill(price, buy, self.next_trade_id, matches, self.tick_direction, outside)
         self.next_trade_id += len(matches)
         self.last, self.last_lots, self.last_fill = price, matches[-1], fill
         self.high_24h, self.low_24h = max(self.high_24h, price), min(self.low_24h, price)
         self.traded_lots += lots
         self.turnover += price * self.listing.tick * lots
         self.open_interest += self._random.randint(-lots, lots) if self.open_interest > lots else lots
-        self.fills.append(fill)
+        return fill
 
     def _split(self, lots: int) -> tuple[int, ...]:
         """The maker orders that a taker met at one price: one to four parts."""

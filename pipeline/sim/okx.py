@@ -32,7 +32,9 @@ from pipeline.sim.okx_channels import (
 )
 from pipeline.sim.okx_private import AccountChannels, faults_of
 from pipeline.sim.okx_public import PublicStreams
+from pipeline.sim.okx_trade import MASS_CANCEL, OPS, TradeSide
 from pipeline.sim.settings import Limits
+from pipeline.sim.tally import Tally
 from pipeline.sim.toggles import Toggles
 from pipeline.sim.wire import Connection
 
@@ -62,13 +64,15 @@ _NOTICE = "The connection will soon be closed for a service upgrade. Please reco
 
 @attrs.define(eq=False)
 class OkxDialect:
-    """The protocol of `/ws/v5/public`, `/business` and `/private`; orders are entered nowhere."""
+    """The protocol of `/ws/v5/public`, `/business` and `/private`, where orders are entered too."""
 
     floor: Floor
     toggles: Toggles
     accounts: tuple[SimulatedAccount, ...]
     limits: Limits
     name: str = "okx"
+    order_endpoint: str = PRIVATE
+    trade: TradeSide = attrs.field(init=False)
     _budgets: dict[int, Budget] = attrs.field(factory=dict, init=False)
     _public: PublicStreams = attrs.field(init=False)
     _private: AccountChannels = attrs.field(init=False)
@@ -79,6 +83,12 @@ class OkxDialect:
         self._private = AccountChannels(self.floor, by_name, self.limits.page_rows)
         self._account_rest = AccountRest(self.accounts, self.floor.clock, self.limits.login_age)
         self._public = PublicStreams(self.floor.market, {"status": [_past_maintenance(self.floor.clock.now_ms())]})
+        self.trade = TradeSide(self.floor, self.toggles, self.limits, self._account)
+
+    @property
+    def tally(self) -> Tally:
+        """The orders that it was asked for."""
+        return self.trade.tally
 
     def endpoint(self, path: str) -> str | None:
         """`/ws/v5/public` is "public"."""
@@ -112,6 +122,8 @@ class OkxDialect:
                 else:
                     for arg in args:
                         self._order(connection, request, arg)
+            case {"op": str(op)} if op in OPS or op == MASS_CANCEL:
+                self.trade.receive(connection, request)
             case {"op": "subscribe" | "unsubscribe" | "login"}:
                 self._error(connection, request, "60012", f"Invalid request: {text}")
             case {"op": op}:
@@ -266,6 +278,10 @@ class OkxDialect:
         """The notice of a service upgrade."""
         connection.send(_encode({"event": "notice", "code": "64008", "msg": _NOTICE, "connId": connection.id}))
         return True
+
+    def end_order_entry(self, connection: Connection) -> None:
+        """The same notice as to every connection."""
+        self.give_notice(connection)
 
     def stream(self, topic: str) -> Stream | None:
         """The channels; a topic key is "public/books:BTC-USDT-SWAP"."""

@@ -15,7 +15,9 @@ BILL_BASE = 680 * 10**15
 
 _NOTHING = Decimal(0)
 _STATES = {"new": "live", "cancelled": "canceled", "rejected": "canceled", "expired": "canceled"}
-_KINDS = {"GTC": "limit", "IOC": "ioc", "FOK": "fok", "PostOnly": "post_only"}
+_KINDS = {"GTC": "limit", "IOC": "ioc", "FOK": "fok", "PostOnly": "post_only"} | {
+    "MMP": "mmp", "MMPPostOnly": "mmp_and_post_only",
+}  # fmt: skip
 _WEBSOCKET_ONLY = frozenset(
     {
         "amendResult", "amendSource", "code", "execType", "fillFee", "fillFeeCcy", "fillFwdPx", "fillIdxPx",
@@ -108,10 +110,10 @@ def order_row(account: SimulatedAccount, order: Order, fill: Fill | None) -> dic
         "state": order_state(order),
         "stpId": "",
         "stpMode": "cancel_maker",
-        "sz": plain(order.size),
+        "sz": plain(order.quote_size or order.size),
         "tag": "",
         "tdMode": "cash" if spot else "cross",
-        "tgtCcy": "base_ccy" if spot and order.order_type == "market" else "",
+        "tgtCcy": ("quote_ccy" if order.quote_size else "base_ccy") if spot and order.order_type == "market" else "",
         "tpOrdPx": "",
         "tpTriggerPx": "",
         "tpTriggerPxType": "",

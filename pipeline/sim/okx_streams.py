@@ -332,8 +332,13 @@ def funding_rate(engine: Engine, now_ms: int) -> dict[str, Any]:
     }
 
 
+def instrument_code(listing: Listing) -> int:
+    """The integer that orders name an instrument by; it follows from the name."""
+    return crc32(f"{listing.market}/{listing.symbol}".encode()) % 10**9
+
+
 def instrument_row(listing: Listing, state: str = "live") -> dict[str, Any]:
-    """An instrument in the form that REST and the channel share; its integer code follows from its name."""
+    """An instrument in the form that REST and the channel share."""
     derivative = listing.market != "SPOT"
     option = listing.market == "OPTION"
     family = listing.index if derivative else ""
@@ -374,7 +379,7 @@ def instrument_row(listing: Listing, state: str = "live") -> dict[str, Any]:
         "stk": "" if listing.strike is None else plain(listing.strike),
         "tickSz": plain(listing.tick),
         "uly": family,
-        "instIdCode": crc32(f"{listing.market}/{listing.symbol}".encode()) % 10**9,
+        "instIdCode": instrument_code(listing),
         "instCategory": "1",
         "upcChg": [],
     }

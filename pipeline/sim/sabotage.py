@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from pipeline.sim.dialect import Dialect
-from pipeline.sim.faults import CONNECTION_FAULTS, Fault
+from pipeline.sim.faults import CONNECTION_FAULTS, ORDER_FAULTS, Fault
 from pipeline.sim.floor import Floor
 from pipeline.sim.sent import topic_matches
 from pipeline.sim.toggles import Toggles
@@ -37,11 +37,33 @@ class Sabotage:
         Raises `ValueError` for what this venue cannot have.
         """
         if fault.kind in CONNECTION_FAULTS:
-            hit = [connection for connection in self.connections if _meant(fault, connection)]
+            hit = [connection for connection in self.connections if self._meant(fault, connection)]
             for connection in hit:
                 self._hit(fault, connection)
             return len(hit)
+        if fault.kind in ORDER_FAULTS:
+            return self._spoil(fault)
         self._arm(fault)
+        return 1
+
+    def _meant(self, fault: Fault, connection: Connection) -> bool:
+        if fault.kind == "ends_soon" and connection.endpoint != self.dialect.order_endpoint:
+            return False
+        return (
+            fault.connection in (None, connection.index)
+            and fault.endpoint in (None, connection.endpoint)
+            and (fault.topic is None or any(topic_matches(topic, fault.topic) for topic in connection.topics))
+        )
+
+    def _spoil(self, fault: Fault) -> int:
+        """Of order entry; a release tells how many answers it sent."""
+        match fault.kind:
+            case "hold_acks":
+                self.toggles.orders.holding = True
+            case "release_acks":
+                return self.toggles.orders.release()
+            case _:
+                self.toggles.orders.arm(fault)
         return 1
 
     def _hit(self, fault: Fault, connection: Connection) -> None:
@@ -62,11 +84,17 @@ class Sabotage:
                 connection.fragment_next = True
             case "close":
                 connection.close(fault.code, fault.reason)
+            case "ends_soon":
+                self.dialect.end_order_entry(connection)
+                self._close_later(fault, connection)
             case "notice":
                 if not self.dialect.give_notice(connection):
                     raise ValueError(f"kind: {self.dialect.name} announces nothing before it closes")
-                seconds = NOTICE_S if fault.seconds is None else fault.seconds
-                self.toggles.nursery.start_soon(_close_later, connection, seconds)
+                self._close_later(fault, connection)
+
+    def _close_later(self, fault: Fault, connection: Connection) -> None:
+        seconds = NOTICE_S if fault.seconds is None else fault.seconds
+        self.toggles.nursery.start_soon(_close_later, connection, seconds)
 
     def _arm(self, fault: Fault) -> None:
         topic = fault.topic or "*"
@@ -96,14 +124,7 @@ class Sabotage:
         self.floor.refused.clear()
         self.toggles.refused_logins = self.toggles.refused_upgrades = 0
         self.toggles.ack_delay = 0.0
-
-
-def _meant(fault: Fault, connection: Connection) -> bool:
-    return (
-        fault.connection in (None, connection.index)
-        and fault.endpoint in (None, connection.endpoint)
-        and (fault.topic is None or any(topic_matches(topic, fault.topic) for topic in connection.topics))
-    )
+        self.toggles.orders.clear()
 
 
 async def _close_later(connection: Connection, seconds: float) -> None:

@@ -46,6 +46,8 @@ class Account:
     """Of the fee tier that OKX's gated channels need."""
     demo: bool = False
     """Made in OKX's demo environment: its REST requests must say so, those of the others must not."""
+    may_trade: bool = True
+    """Whether the key may enter orders."""
 
 
 @attrs.frozen
@@ -72,6 +74,10 @@ class Limits:
     """Connections per account that may have the same private channel (OKX)."""
     page_rows: int = 20
     """Rows on one page of a private snapshot (OKX)."""
+    trade_sessions: int = 20
+    """Order-entry connections per account (Bybit, which has not published its number)."""
+    order_factor: int = 1
+    """Multiple of the venue's published order rates, as accounts of a higher tier have it."""
     outbox_bytes: int = 16 * 1024**2
     """Unsent data at which a slow consumer is cut off."""
     frames_per_send: int | None = None

@@ -1,10 +1,11 @@
-"""Faults that wait for their occasion: a login, a subscription, an upgrade."""
+"""Faults that wait for their occasion: a login, a subscription, an upgrade, an order."""
 
 from __future__ import annotations
 
 import attrs
 import trio
 
+from pipeline.sim.trade_faults import TradeFaults
 from pipeline.sim.wire import Connection, Message
 
 
@@ -20,7 +21,12 @@ class Toggles:
     refused_upgrades: int = 0
     upgrade_status: int = 503
     ack_delay: float = 0.0
-    """Seconds by which acknowledgements of logins and subscriptions are late. Data does not wait for them."""
+    """Seconds by which acknowledgements of logins, subscriptions and orders are late. Data does not wait for them."""
+    orders: TradeFaults = attrs.field(init=False)
+    """Of order entry."""
+
+    def __attrs_post_init__(self) -> None:
+        self.orders = TradeFaults(self.acknowledge)
 
     def refuses_login(self) -> bool:
         """Whether this login is refused; uses one refusal up."""

@@ -27,6 +27,7 @@ from pipeline.sim.sabotage import Sabotage
 from pipeline.sim.sent import SentRecord, topic_matches
 from pipeline.sim.server import serve_stream
 from pipeline.sim.settings import Account, Limits, MarketSettings, ReplaySettings
+from pipeline.sim.tally import Tally
 from pipeline.sim.toggles import Toggles
 from pipeline.sim.wire import Connection, Message
 
@@ -77,6 +78,11 @@ class SimulatedVenue:
     def sent(self) -> SentRecord:
         """What was written to sockets."""
         return self.floor.sent
+
+    @property
+    def tally(self) -> Tally:
+        """Which orders clients have asked for, and which were taken."""
+        return self.dialect.tally
 
     def fault(self, kind: str, **fields: Any) -> int:
         """Break something now; see `Fault` for the fields. Returns how many connections were hit, or 1.

@@ -92,6 +92,8 @@ class Connection:
     """API key of the login, if any."""
     silent: bool = attrs.field(default=False, init=False)
     closed: bool = attrs.field(default=False, init=False)
+    takes_no_orders: bool = attrs.field(default=False, init=False)
+    """Its end was announced: new orders are wanted elsewhere (Bybit)."""
     fragment_next: bool = attrs.field(default=False, init=False)
     sent_messages: int = attrs.field(default=0, init=False)
     last_activity: float = attrs.field(factory=trio.current_time, init=False)
