@@ -1,0 +1,77 @@
+"""What became of a request without an answer: judged from the order that the venue shows. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+import attrs
+
+from pipeline.model.account import Order
+from pipeline.model.orders import AMEND, CANCEL, CREATE, OrderItem
+
+OPEN = frozenset({"new", "partially_filled", "untriggered", "triggered"})
+"""Statuses of orders that still wait for something."""
+
+FIRST_LOOK = 0.25
+"""Seconds from the moment when the outcome became unknown until the venue is asked; doubles up to `LAST_PAUSE`."""
+LAST_PAUSE = 5.0
+
+
+@attrs.frozen
+class Verdict:
+    """How an item with an unknown outcome ends."""
+
+    state: Literal["acknowledged", "rejected"]
+    message: str
+    order_id: str | None = None
+    by_venue: bool = False
+    """Whether the venue itself has rejected the order; otherwise the request has not arrived."""
+
+
+def judge(action: str, item: OrderItem, order: Order | None, *, can_still_arrive: bool) -> Verdict | None:
+    """What an answer of the venue about the order proves; None if it has to be asked again.
+
+    `order` is None if the venue knows none such. What speaks against the request's arrival is believed only when the
+    request `can_still_arrive` no more.
+    """
+    if action == CREATE:
+        found = _created(order)
+    elif action == CANCEL:
+        found = _cancelled(order)
+    else:
+        assert action == AMEND
+        found = _amended(item, order)
+    if found is None and not can_still_arrive:
+        why = "the venue knows no such order" if order is None else f"the order is {order.status}, and as it was"
+        return Verdict("rejected", f"the request has not arrived: {why}", None if order is None else order.order_id)
+    return found
+
+
+def _created(order: Order | None) -> Verdict | None:
+    if order is None:
+        return None
+    if order.status == "rejected":
+        return Verdict("rejected", "the venue has rejected the order", order.order_id, by_venue=True)
+    return Verdict("acknowledged", f"found at the venue: {order.status}", order.order_id)
+
+
+def _cancelled(order: Order | None) -> Verdict | None:
+    if order is None or order.status in OPEN:
+        return None
+    return Verdict("acknowledged", f"the order is open no more: {order.status}", order.order_id)
+
+
+def _amended(item: OrderItem, order: Order | None) -> Verdict | None:
+    if order is None:
+        return None
+    wanted = ((item.price, order.price), (item.size, order.size), (item.trigger_price, order.trigger_price))
+    compared = [(new, now) for new, now in wanted if new is not None]
+    if not compared or any(now is None or Decimal(new) != Decimal(now) for new, now in compared):
+        return None
+    return Verdict("acknowledged", "the order is as it was to become", order.order_id)
+
+
+def pause(looks: int) -> float:
+    """Seconds until the next look, after so many."""
+    return float(min(LAST_PAUSE, FIRST_LOOK * 2.0 ** min(looks, 16)))
