@@ -23,6 +23,7 @@ from pipeline.feeds.link import OpenWebSocket, Surroundings
 from pipeline.feeds.shares import WHOLE, Share
 from pipeline.leftovers import deliver_leftovers
 from pipeline.model.errors import ConfigError, PipelineError
+from pipeline.model.latency import DELIVERY_BOUNDS_S, PRODUCE_BOUNDS_S, Latency
 from pipeline.model.stats import VenueStats
 from pipeline.observe.control import LOG_LEVEL, RELOAD, RESYNC, SUBSCRIPTIONS, Controls
 from pipeline.observe.http import Pages, serve_http
@@ -39,9 +40,8 @@ from pipeline.session.failures import leaves
 from pipeline.session.websocket import connect
 from pipeline.signals import has_terminal, obeyed_signals
 from pipeline.sink.numbers import sink_numbers
-from pipeline.sink.opening import open_sink, prepare_more
+from pipeline.sink.opening import Opening, open_sink, prepare_more
 from pipeline.sink.sink import Sink
-from pipeline.sink.stats import LATENCY_BOUNDS_S
 from pipeline.tape.archive import open_archives
 
 log = structlog.get_logger(__name__)
@@ -81,6 +81,7 @@ class Service:
     _started: int = attrs.field(default=0, init=False)
     _around: Surroundings = attrs.field(init=False)
     _loop: LoopWatch = attrs.field(factory=LoopWatch, init=False)
+    _opening: Opening = attrs.field(factory=Opening, init=False)
     _stopping: bool = attrs.field(default=False, init=False)
     _whole: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _intake: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -117,7 +118,7 @@ class Service:
                 log.info("http_listening", address=self.address)
             self.on_listening(self.address)
             self._kinds = self.config.written_kinds
-            async with open_sink(self.own.kafka, kinds=self._kinds) as sink:
+            async with open_sink(self.own.kafka, kinds=self._kinds, opening=self._opening) as sink:
                 self.sink = sink
                 if self._stopping:
                     self._intake.cancel()
@@ -146,7 +147,7 @@ class Service:
     def not_ready(self) -> list[str]:
         """Why the service is not ready; empty if it is."""
         if self.sink is None:
-            return ["Kafka has not been reached yet"]
+            return [self._not_open()]
         if self._stopping:
             return ["stopping"]
         reasons = []
@@ -167,10 +168,14 @@ class Service:
             reasons.append("the spool is nearly full: nothing is read")
         return reasons
 
+    def _not_open(self) -> str:
+        what = "the schema registry" if self._opening.waits_for == "registry" else "Kafka"
+        return ": ".join(filter(None, (f"{what} has not been reached yet", self._opening.trouble())))
+
     def not_started(self) -> list[str]:
         """What the first start still waits for: the sink to open, each venue to have been asked for its catalogue."""
         if self.sink is None:
-            return ["Kafka has not been reached yet"]
+            return [self._not_open()]
         stats = {name: intake.stats for name, intake in self.intakes.items()}
         asked = {name for name, each in stats.items() if each.catalogue_reads or each.catalogue_failures}
         return [f"{name} has not been asked for its catalogue yet" for name in self.config.venues if name not in asked]
@@ -188,8 +193,8 @@ class Service:
             "not_ready": self.not_ready(),
             "venues": {name: self._venue_status(intake) for name, intake in self.intakes.items()},
             "sink": attrs.asdict(self.sink.stats()) if self.sink is not None else None,
+            "opening": {"waits_for": self._opening.waits_for, "trouble": self._opening.trouble()},
             "spool": {"max_bytes": kafka.spool.max_bytes, "when_full": kafka.spool.when_full},
-            "latency_bounds_s": LATENCY_BOUNDS_S,
         }
 
     def full_status(self) -> dict[str, Any]:
@@ -319,18 +324,16 @@ class Service:
             Distribution(
                 "pipeline_kafka_delivery_seconds",
                 "From the hand-over to librdkafka to the acknowledgement, one record in 64.",
-                LATENCY_BOUNDS_S,
-                self._deliveries,
+                lambda: Latency(DELIVERY_BOUNDS_S) if self.sink is None else self.sink.outlet.latency,
+            ),
+            Distribution(
+                "pipeline_receive_to_produce_seconds",
+                "From receiving a message to the hand-over of a record of it to librdkafka, one record in 64.",
+                lambda: Latency(PRODUCE_BOUNDS_S) if self.sink is None else self.sink.outlet.until_produced,
             ),
             ProcessCollector(self._loop),
             *([] if self.is_led else [ReloadCollector(self.reloader)]),
         ]
-
-    def _deliveries(self) -> tuple[list[int], float]:
-        if self.sink is None:
-            return [0] * (len(LATENCY_BOUNDS_S) + 1), 0.0
-        latency = self.sink.stats().latency
-        return latency.counts, latency.sum_s
 
     def _venue_stats(self) -> list[VenueStats]:
         return [intake.refreshed_stats() for intake in self.intakes.values()]

@@ -40,7 +40,6 @@ from pipeline.reloader import Order, ReloadCollector, Reloader, Source
 from pipeline.session.clock import Clock, system_clock
 from pipeline.session.failures import leaves
 from pipeline.signals import has_terminal, obeyed_signals
-from pipeline.sink.stats import LATENCY_BOUNDS_S
 from pipeline.worker import start_worker
 
 log = structlog.get_logger(__name__)
@@ -243,8 +242,8 @@ class Supervisor:
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
             **merge_statuses(answers),
+            "opening": next((answer.get("opening", {}) for answer in answers if answer["sink"] is None), {}),
             "spool": {"max_bytes": spool.max_bytes * len(self.workers), "when_full": spool.when_full},
-            "latency_bounds_s": LATENCY_BOUNDS_S,
             "recent": [note for answer in answers for note in answer.get("recent", ())],
             "workers": [self._describe(worker) for worker in self.workers],
         }

@@ -31,6 +31,7 @@ from pipeline.model.events import (
     Ticker,
     Trade,
 )
+from pipeline.model.latency import EXCHANGE_BOUNDS_S, Latency
 from pipeline.model.rate import Budget, Rate
 from pipeline.model.stats import ConnectionStats
 
@@ -47,6 +48,8 @@ MAX_UNKNOWN_FIELDS = 100
 """Names kept per connection over all its generations: each is a label of a metric."""
 _PROMPT: frozenset[type[Event]] = frozenset({Trade, BookUpdate, Bbo, Ticker, MarkPrice, IndexPrice, OpenInterest})
 """Kinds that venues send as soon as they happen, so that their age tells of a lag."""
+_SAMPLED = 7
+"""How old what comes is, is noted once in eight turns: to note it costs a tenth of the turn of a single message."""
 _COMPLAINTS = Rate(10, 60.0)
 """Log lines about unreadable messages; all of them are counted and published."""
 
@@ -108,11 +111,15 @@ class Feed:
     """What is conflated while this connection lags; None: nothing."""
     is_read: Callable[[], bool] = attrs.field(default=lambda: True)
     """Whether what comes is read at present; if not, the lag is ours, and nothing is learned about it."""
+    arrivals: dict[str, Latency] = attrs.field(factory=dict)
+    """Where the age of what comes is noted, by kind of event; of the whole venue."""
     flowing: bool = attrs.field(default=False, init=False)
     _watches: dict[str, _Watch] = attrs.field(factory=dict, init=False)
     _books: dict[BookKey, _Watch] = attrs.field(factory=dict, init=False)
     _changes: list[tuple[bool, tuple[Subscription, ...]]] = attrs.field(factory=list, init=False)
     _next_tick: float = attrs.field(default=inf, init=False)
+    _turns: int = attrs.field(default=0, init=False)
+    """Those that brought something prompt."""
     _origins: dict[str, Origin] = attrs.field(factory=dict, init=False)
     _complaints: Budget = attrs.field(factory=lambda: Budget(_COMPLAINTS), init=False)
     _events_counted: int = attrs.field(default=0, init=False)
@@ -191,6 +198,9 @@ class Feed:
             delay = now - latest.exchange_time / 1e6
             if delay < self._least_delay:
                 self._least_delay = delay
+            self._turns += 1
+            if not self._turns & _SAMPLED:
+                self._note_age(latest.KIND, receive_time - latest.exchange_time)
         if control:
             self._settle(now)
         if chain.out_of_sync:
@@ -458,6 +468,12 @@ class Feed:
         stats.gaps += gaps - self._gaps_counted
         stats.checksum_failures += failures - self._failures_counted
         self._gaps_counted, self._failures_counted = gaps, failures
+
+    def _note_age(self, kind: str, age: Micros) -> None:
+        found = self.arrivals.get(kind)
+        if found is None:
+            found = self.arrivals[kind] = Latency(EXCHANGE_BOUNDS_S)
+        found.observe(age / 1e6)
 
     def _look_at_lag(self, now: float) -> None:
         least, self._least_delay = self._least_delay, inf

@@ -278,6 +278,7 @@ class Intake:
                     self._rest,
                     self._accounts.get(connection.account or ""),
                     self.archive,
+                    self.stats.arrivals,
                 )
                 self._links[name] = link
                 self.stats.connections[name] = link.stats

@@ -30,6 +30,7 @@ from pipeline.feeds.tap import Archive, Tap
 from pipeline.feeds.venue_rest import VenueRest, credentials
 from pipeline.model.errors import BadMessage, LoginFailed, Refused, Retryable
 from pipeline.model.events import FeedStatus, Micros, Origin
+from pipeline.model.latency import Latency
 from pipeline.model.stats import ConnectionStats
 from pipeline.session.clock import Clock
 from pipeline.session.connection import Alarm, run_connection
@@ -92,6 +93,8 @@ class Link:
     """Whose events come."""
     archive: Archive | None = None
     """Where what comes is kept as it came, if the plan says so."""
+    arrivals: dict[str, Latency] = attrs.field(factory=dict)
+    """Where the age of what comes is noted; of the whole venue."""
     stats: ConnectionStats = attrs.field(init=False)
     _resume: dict[str, int] = attrs.field(factory=dict, init=False)
     _books: dict[BookKey, BookSettings] = attrs.field(factory=dict, init=False)
@@ -105,6 +108,9 @@ class Link:
     def __attrs_post_init__(self) -> None:
         plan = self.plan
         self.stats = ConnectionStats(plan.id, plan.venue, plan.group, plan.endpoint, plan.url, account=plan.login)
+        if self.account is not None and self.rest is not None:
+            reconcile = self.account.settings
+            self.stats.reconciles, self.stats.reconcile_every = reconcile.enabled, reconcile.every
         self._follow(plan)
 
     async def run(self) -> None:
@@ -311,6 +317,7 @@ class Link:
             LagMeter(settings.overload.lag, self._floor),
             self._conflation,
             lambda: around.gate is None or around.gate.has_room,
+            self.arrivals,
         )
         self._note_clock()
         if leg.before is not None:

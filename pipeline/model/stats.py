@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from pipeline.model.latency import Latency
+
 
 @attrs.define(eq=False)
 class ConnectionStats:
@@ -60,6 +62,10 @@ class ConnectionStats:
     """Order books started over REST."""
     query_failures: int = 0
     """REST requests beside the stream that failed or were refused."""
+    reconciles: bool = False
+    """Whether the account's state is read here."""
+    reconcile_every: float | None = None
+    """Seconds from one such reading to the next; None: one after each (re)connect."""
     reconciled: int = 0
     """When the account's state was last read completely, in microseconds; 0 if never."""
     reconciliations: int = 0
@@ -122,4 +128,6 @@ class VenueStats:
     unmatched: tuple[str, ...] = ()
     """Configured patterns that match nothing tradable."""
     connections: dict[str, ConnectionStats] = attrs.field(factory=dict)
+    arrivals: dict[str, Latency] = attrs.field(factory=dict)
+    """From the exchange's time to receiving, by the two clocks and of a sample of the turns, by kind of event."""
     archive: ArchiveStats | None = None

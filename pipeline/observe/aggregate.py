@@ -27,9 +27,10 @@ _GREATEST = frozenset(
         "round_trip_p99_us",
         "lag",
         "brokers_up",
+        "oldest_age",
     }
 )
-_LEAST = frozenset({"safe_until", "reading_stopped_at", "markets_read"})
+_LEAST = frozenset({"safe_until", "reading_stopped_at", "down_since", "markets_read"})
 """Any other number is a sum."""
 
 

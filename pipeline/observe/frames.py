@@ -12,6 +12,7 @@ from rich.text import Text
 
 from pipeline.observe import wording
 from pipeline.observe.history import Rises, Samples
+from pipeline.observe.latencies import ACKNOWLEDGED, PRODUCED, RECEIVED, Latencies
 from pipeline.observe.painting import printable
 from pipeline.observe.problems import CONNECTED, Problem, Status, connections, counters, find_problems, headline
 from pipeline.observe.progress import Pace, ServiceWorks, Step, bars
@@ -49,6 +50,8 @@ class Frame:
     rows: Sequence[Row]
     """The worst connections first."""
     sink: str
+    latency: str
+    """How long things took; empty while nobody knows."""
     steps: Sequence[Step]
     notes: Sequence[Mapping[str, Any]]
     """The newest first."""
@@ -56,8 +59,14 @@ class Frame:
     @property
     def line(self) -> str:
         """The same in one line."""
-        parts = [f"{_MARKS[self.severity]} {self.verdict}", self.totals, self.sink, *(step.text for step in self.steps)]
-        return f"{wording.moment(self.now)} {' | '.join(parts)}"
+        parts = [
+            f"{_MARKS[self.severity]} {self.verdict}",
+            self.totals,
+            self.sink,
+            self.latency,
+            *(step.text for step in self.steps),
+        ]
+        return f"{wording.moment(self.now)} {' | '.join(filter(None, parts))}"
 
     @property
     def headline(self) -> Text:
@@ -70,10 +79,11 @@ class Frame:
         yield self.headline
         yield _cut(f"{wording.moment(self.now)} UTC, {self.totals}", "dim")
         gap = [Text()] if options.size.height >= _AIRY_HEIGHT else []
-        below: list[RenderableType] = [*gap, _cut(self.sink), *([bars(self.steps)] if self.steps else [])]
+        latency = [_cut(self.latency, "dim")] if gap and self.latency else []
+        below: list[RenderableType] = [*gap, _cut(self.sink), *latency, *([bars(self.steps)] if self.steps else [])]
         problems = self.problems[:_PROBLEMS] if gap else []
         yield from map(_problem, problems)
-        free -= 2 + len(problems) + len(gap) + 1 + len(self.steps) + len(gap)
+        free -= 2 + len(problems) + len(gap) + 1 + len(latency) + len(self.steps) + len(gap)
         notes = min(len(self.notes), _NOTES, max(0, free // 3))
         if notes:
             below += [*gap, *map(_note, self.notes[:notes])]
@@ -89,6 +99,7 @@ class Watch:
     """Turns one status after the other into frames; the ones before give rates and what happened lately. Pure."""
 
     _rates: Samples = attrs.field(factory=lambda: Samples(10.0), init=False)
+    _latencies: Latencies = attrs.field(factory=Latencies, init=False)
     _rises: Rises = attrs.field(factory=lambda: Rises(_REST_S), init=False)
     _works: ServiceWorks = attrs.field(factory=ServiceWorks, init=False)
     _pace: Pace = attrs.field(factory=Pace, init=False)
@@ -98,6 +109,7 @@ class Watch:
         now, counted = status["now"], counters(status)
         self._rates.note(now, counted)
         self._rises.note(now, counted)
+        self._latencies.note(status)
         problems = list(find_problems(status, self._rises))
         severity = "bad" if any(p.severity == "bad" for p in problems) else "warn" if problems else "good"
         every = sorted(connections(status), key=self._urgency)
@@ -109,6 +121,7 @@ class Watch:
             self._totals(status, every),
             [self._row(c, now) for c in every],
             self._sink(status),
+            self._latency(),
             self._pace.steps(now, self._works.works(status)),
             list(reversed(status.get("recent", ())))[:_NOTES],
         )
@@ -147,6 +160,13 @@ class Watch:
         up = f"up {wording.age(status['started'], status['now'])}"
         return ", ".join([f"{live} of {len(every)} live", *rates, up])
 
+    def _latency(self) -> str:
+        whats = (("to us", RECEIVED), ("produced", PRODUCED), ("in Kafka", ACKNOWLEDGED))
+        found = [(name, self._latencies.percentiles(about)) for name, about in whats]
+        if all(percentiles is None for _, percentiles in found):
+            return ""
+        return "p50/p99: " + ", ".join(_told(name, percentiles) for name, percentiles in found)
+
     def _sink(self, status: Status) -> str:
         sink = status["sink"]
         if sink is None:
@@ -160,6 +180,10 @@ class Watch:
         if sink["announced_lost"]:
             parts.append(f"{wording.count(sink['announced_lost'])} lost")
         return "; ".join(parts)
+
+
+def _told(name: str, percentiles: tuple[str, str] | None) -> str:
+    return f"{name} {wording.UNKNOWN if percentiles is None else '/'.join(percentiles).replace('≤ ', '≤')}"
 
 
 def farewell(status: Status) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from math import inf
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pipeline.model.latency import Latency
 from pipeline.model.stats import ArchiveStats, ConnectionStats, VenueStats
 from pipeline.observe.loop import LoopWatch
 
@@ -64,7 +66,6 @@ _GAUGES: tuple[tuple[str, str, Callable[[ConnectionStats], float]], ...] = (
         lambda c: c.lag / 1e6,
     ),
     ("pipeline_last_receive_timestamp_seconds", "When the last message was received.", lambda c: c.last_receive / 1e6),
-    ("pipeline_reconciled_timestamp_seconds", "When an account's state was last read.", lambda c: c.reconciled / 1e6),
 )
 
 _ARCHIVE_COUNTERS: tuple[tuple[str, str, Callable[[ArchiveStats], float]], ...] = (
@@ -115,8 +116,21 @@ class FeedCollector(Collector):
             for field in c.unknown_fields:
                 unknown.add_metric((c.venue, c.id, field), 1)
         yield unknown
+        yield from _accounts(connections)
+        yield from self._arrivals()
         yield from self._catalogues()
         yield from self._archives()
+
+    def _arrivals(self) -> Iterator[Metric]:
+        text = (
+            "From the exchange's time in a message to receiving it, as the two clocks tell, one turn in eight; "
+            "le=0 counts what seems to come before it was sent."
+        )
+        ages = HistogramMetricFamily("pipeline_exchange_to_receive_seconds", text, labels=("venue", "kind"))
+        for venue in self._venues():
+            for kind, latency in tuple(venue.arrivals.items()):
+                ages.add_metric((venue.name, kind), _buckets(latency), latency.sum_s)
+        yield ages
 
     def _catalogues(self) -> Iterator[Metric]:
         known = GaugeMetricFamily("pipeline_instruments", "Instruments in the catalogue.", labels=("venue",))
@@ -195,19 +209,40 @@ class Numbers(Collector):
 
 
 class Distribution(Collector):
-    """A histogram kept as counts per upper bound, not cumulated, the last one for what exceeds them all."""
+    """A histogram of how long something took."""
 
-    def __init__(
-        self, name: str, text: str, bounds: Sequence[float], read: Callable[[], tuple[Sequence[int], float]]
-    ) -> None:
-        self._name, self._text, self._bounds, self._read = name, text, bounds, read
+    def __init__(self, name: str, text: str, read: Callable[[], Latency]) -> None:
+        self._name, self._text, self._read = name, text, read
 
     def collect(self) -> Iterator[Metric]:
-        counts, total = self._read()
-        limits = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        latency = self._read()
         histogram = HistogramMetricFamily(self._name, self._text)
-        histogram.add_metric((), list(zip(limits, accumulate(counts), strict=True)), total)
+        histogram.add_metric((), _buckets(latency), latency.sum_s)
         yield histogram
+
+
+def _buckets(latency: Latency) -> list[tuple[str, float]]:
+    limits = [*(str(float(bound)) for bound in latency.bounds_s), "+Inf"]
+    return list(zip(limits, accumulate(latency.counts), strict=True))
+
+
+def _accounts(connections: Iterable[ConnectionStats]) -> Iterator[Metric]:
+    """Of those connections alone whose account is read: the others would be for ever overdue."""
+    last = GaugeMetricFamily(
+        "pipeline_reconciled_timestamp_seconds",
+        "When an account's state was last read completely; 0 if never since the start.",
+        labels=_LABELS,
+    )
+    every = GaugeMetricFamily(
+        "pipeline_reconcile_interval_seconds",
+        "From one reading of an account's state to the next; infinite if only connecting begins one.",
+        labels=_LABELS,
+    )
+    for c in connections:
+        if c.reconciles:
+            last.add_metric((c.venue, c.id), c.reconciled / 1e6)
+            every.add_metric((c.venue, c.id), inf if c.reconcile_every is None else c.reconcile_every)
+    yield from (last, every)
 
 
 def render(collectors: Iterable[Collector]) -> Callable[[], bytes]:

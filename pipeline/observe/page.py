@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from pipeline.observe import wording
 from pipeline.observe.history import Onsets, Rises, Samples
+from pipeline.observe.latencies import ACKNOWLEDGED, PRODUCED, Latencies
 from pipeline.observe.markup import Html, element, joined
 from pipeline.observe.problems import CONNECTED, Problem, Status, connections, counters, find_problems, headline
 
@@ -33,7 +33,7 @@ class StatusPage:
     """Turns one status after the other into views; the ones before give rates and beginnings."""
 
     rates: Samples = attrs.field(factory=lambda: Samples(5.0), init=False)
-    latencies: Samples = attrs.field(factory=lambda: Samples(60.0, apart_s=5.0), init=False)
+    latencies: Latencies = attrs.field(factory=Latencies, init=False)
     rises: Rises = attrs.field(factory=lambda: Rises(_REST_S), init=False)
     _onsets: Onsets = attrs.field(factory=Onsets, init=False)
 
@@ -42,8 +42,7 @@ class StatusPage:
         now, counted = status["now"], counters(status)
         self.rates.note(now, counted)
         self.rises.note(now, counted)
-        if status["sink"] is not None:
-            self.latencies.note(now, dict(enumerate(status["sink"]["latency"]["counts"])))
+        self.latencies.note(status)
         problems = list(find_problems(status, self.rises))
         return problems, self._onsets.note(now, {problem.key: problem.since for problem in problems})
 
@@ -98,13 +97,15 @@ def _venues(status: Status, page: StatusPage) -> Html | None:
                     wording.rate(_sum(page.rates.per_second((c["id"], "messages")) for c in every)),
                     wording.rate(_sum(page.rates.per_second((c["id"], "events")) for c in every)),
                     wording.count(venue["instruments"]),
+                    _percentiles(page.latencies, ("venue", name)),
                     f"{venue['clock_offset'] / 1e3:+.0f} ms" if venue["clock_offset"] else wording.UNKNOWN,
                     wording.count(venue["connect_waiting"]),
                 ],
             )
         )
     columns = (
-        "Venue", "State", "#Live", "#Messages/s", "#Events/s", "#Instruments", "#Clock offset", "#Waiting to connect",
+        "Venue", "State", "#Live", "#Messages/s", "#Events/s", "#Instruments",
+        "#From exchange to us", "#Clock offset", "#Waiting to connect",
     )  # fmt: skip
     return _table("Venues", columns, rows)
 
@@ -217,7 +218,8 @@ def _named(number: int, names: Sequence[str]) -> str:
 def _kafka(status: Status, page: StatusPage) -> Html | None:
     sink = status["sink"]
     if sink is None:
-        return element("p", "Not reached yet.")
+        opening = status.get("opening", {})
+        return element("p", ": ".join(filter(None, ("Not reached yet", opening.get("trouble")))))
     kafka, journal = sink["kafka"], sink["journal"]
 
     def flow(what: str) -> str:
@@ -225,14 +227,15 @@ def _kafka(status: Status, page: StatusPage) -> Html | None:
 
     round_trip = [wording.duration(kafka[f"round_trip_{name}_us"] / 1e6) for name in ("p50", "p99")]
     facts = [
-        ("State", _state("up" if sink["broker_up"] else "down", "")),
+        ("State", _kafka_state(sink, status["now"])),
         ("Published", flow("published")),
         ("Acknowledged", flow("acknowledged")),
         ("Outstanding", wording.count(sink["in_flight"])),
         ("Queue", f"{wording.count(kafka['queue_messages'])} records, {wording.size(kafka['queue_bytes'])}"),
         ("Brokers connected", wording.count(kafka["brokers_up"])),
         ("Round trip p50 / p99", " / ".join(round_trip)),
-        ("Produced to acknowledged", _percentiles(page.latencies, status.get("latency_bounds_s", ()))),
+        ("Received to produced", _percentiles(page.latencies, PRODUCED)),
+        ("Produced to acknowledged", _percentiles(page.latencies, ACKNOWLEDGED)),
         ("Throttled", wording.duration(kafka["throttled_ms"] / 1e3) if kafka["throttled_ms"] else "no"),
         ("Sent again", wording.count(sink["returned"])),
         ("Lost, announced", wording.count(sink["announced_lost"])),
@@ -241,6 +244,13 @@ def _kafka(status: Status, page: StatusPage) -> Html | None:
     if journal is not None:
         facts.append(("Behind the journal", f"{wording.count(journal['waiting'])}, {wording.duration(journal['lag'])}"))
     return _facts(facts)
+
+
+def _kafka_state(sink: Status, now: int) -> Html:
+    if sink["broker_up"]:
+        return _state("up", "; ".join(f"takes nothing for {topic}: {why}" for topic, why in sink["refusing"].items()))
+    since = f"since {wording.since(sink['down_since'], now)}" if sink["down_since"] else ""
+    return _state("down", ": ".join(filter(None, (since, sink["trouble"]))))
 
 
 def _spool(status: Status, page: StatusPage) -> Html | None:
@@ -260,6 +270,7 @@ def _spool(status: Status, page: StatusPage) -> Html | None:
         ("Size", f"{wording.size(sink['spool_bytes'])}{share}"),
         ("Records", wording.count(sink["spooled"])),
         ("When full", str(spool.get("when_full", wording.UNKNOWN))),
+        ("Oldest record that is not in Kafka", wording.duration(sink["oldest_age"]) if sink["oldest_age"] else "none"),
         ("Oldest record that is not safe", wording.duration(behind) if behind is not None else wording.UNKNOWN),
         ("Given up for newer ones", wording.count(sink["dropped"])),
     ]
@@ -357,20 +368,10 @@ _SECTIONS = (
 SECTION_IDS = ("verdict", *(name for name, _, _ in _SECTIONS))
 
 
-def _percentiles(samples: Samples, bounds_s: Sequence[float]) -> str:
-    """Upper bounds of the last minute's p50 and p99, as far as the histogram tells them apage."""
-    rises = [samples.increase(position) or 0.0 for position in range(len(bounds_s) + 1)]
-    if not bounds_s or not sum(rises):
-        return wording.UNKNOWN
-    return " / ".join(f"p{round(q * 100)} {_quantile(rises, bounds_s, q)}" for q in (0.5, 0.99))
-
-
-def _quantile(rises: Sequence[float], bounds_s: Sequence[float], quantile: float) -> str:
-    wanted = quantile * sum(rises)
-    for bound, reached in zip(bounds_s, accumulate(rises), strict=False):
-        if reached >= wanted:
-            return f"≤ {wording.duration(bound)}"
-    return f"> {wording.duration(bounds_s[-1])}"
+def _percentiles(latencies: Latencies, about: Hashable) -> str:
+    """Upper bounds of the last minute's p50 and p99."""
+    found = latencies.percentiles(about)
+    return wording.UNKNOWN if found is None else f"p50 {found[0]} / p99 {found[1]}"
 
 
 def _sum(rates: Iterable[float | None]) -> float | None:

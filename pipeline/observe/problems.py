@@ -17,11 +17,6 @@ _SILENT_S, _LATE_S, _CLOCK_S = 60.0, 0.5, 1.0
 _FILLING = 0.8
 _NAMED = 3
 
-# What the sink's own log calls the reasons for Kafka's absence.
-_KAFKA_NOTES = ("kafka_refused", "kafka_down", "kafka_absent", "producer_broken", "producer_replaced", "shard_waits")
-
-_CONNECT_FAILED = ": Connect to "
-
 
 @attrs.frozen
 class Problem:
@@ -62,7 +57,7 @@ def counters(status: Status) -> dict[Hashable, float]:
     for worker in status.get("workers", ()):
         found["worker", worker["worker"]] = worker["restarts"]
     if (sink := status["sink"]) is not None:
-        for what in ("published", "acknowledged", "announced_lost", "returned", "renewals"):
+        for what in ("published", "acknowledged", "announced_lost", "returned", "renewals", "own_letters"):
             found["sink", what] = sink[what]
     return found
 
@@ -77,6 +72,7 @@ def find_problems(status: Status, rises: Rises) -> Iterator[Problem]:
     """The worst first."""
     found = [
         *_of_sink(status, rises),
+        *_of_config(status),
         *_of_venues(status),
         *_of_connections(status, rises),
         *_of_process(status, rises),
@@ -87,11 +83,7 @@ def find_problems(status: Status, rises: Rises) -> Iterator[Problem]:
 def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
     sink = status["sink"]
     if sink is None:
-        text = _why_no_kafka(status) or "the service waits for it before it connects to any venue"
-        look = "Is the broker up, and is kafka.bootstrap_servers right? `check --connect` tries it."
-        yield Problem(
-            ("kafka", "absent"), "bad", "Kafka has not been reached yet", text, look, "kafka", status["started"]
-        )
+        yield _of_opening(status)
         return
     lost = rises.of(("sink", "announced_lost"))
     if sink["is_full"] or lost is not None:
@@ -113,10 +105,20 @@ def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
         yield Problem(("sink", "fenced"), "bad", "Another instance has taken over this shard", text, look, "kafka")
     if not sink["broker_up"]:
         waiting = sink["in_flight"] + sink["spooled"]
-        reason = _why_no_kafka(status)
-        text = f"{wording.count(waiting)} records wait, safe" + (f"; {reason}" if reason else "")
+        text = f"{wording.count(waiting)} records wait, safe" + (f"; {sink['trouble']}" if sink["trouble"] else "")
         look = "Look at the brokers and the way to them. Nothing is lost while the spool has room."
-        yield Problem(("kafka", "down"), "bad", "Kafka is down", text, look, "kafka")
+        yield Problem(("kafka", "down"), "bad", "Kafka is down", text, look, "kafka", sink["down_since"])
+    if refusing := sink["refusing"]:
+        title = f"Kafka takes no records for {wording.several(len(refusing), 'topic')}"
+        text = _listed(f"{topic}: {reason}" for topic, reason in refusing.items())
+        look = (
+            "All records wait behind them; after a minute those of the topic become dead letters, until it is mended."
+        )
+        yield Problem(("kafka", "refusing"), "bad", title, text, look, "kafka")
+    if (letters := rises.of(("sink", "own_letters"))) is not None:
+        title = f"{wording.several(round(letters.count), 'record')} became dead letters"
+        look = "They are in the topic of dead letters, with the reason and the topic that they were for."
+        yield Problem(("sink", "letters"), "warn", title, sink["last_letter"], look, "kafka", letters.since)
     most = status.get("spool", {}).get("max_bytes", 0)
     if most and sink["spool_bytes"] > _FILLING * most and not sink["is_full"]:
         share = f"{sink['spool_bytes'] / most:.0%} of {wording.size(most)}"
@@ -124,9 +126,34 @@ def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
         yield Problem(("spool", "filling"), "bad", "The spool is nearly full", share, look, "spool")
     for what, title in (("returned", "Kafka gives records back"), ("renewals", "The Kafka producer was replaced")):
         if sink["broker_up"] and (rise := rises.of(("sink", what))) is not None:
-            text = _why_no_kafka(status) or f"{rise.count:.0f} times"
+            text = sink["trouble"] or f"{rise.count:.0f} times"
             look = "They are sent again. Look at the brokers' logs if it goes on."
             yield Problem(("sink", what), "warn", title, text, look, "kafka", rise.since)
+
+
+def _of_opening(status: Status) -> Problem:
+    opening = status.get("opening", {})
+    since, trouble = status["started"], opening.get("trouble")
+    if opening.get("waits_for") == "registry":
+        look = "Nothing can be encoded without it. Is it up, and is kafka.schema_registry.url right?"
+        text = trouble or "it is being asked for the schemas"
+        title = "The schema registry has not answered yet"
+        return Problem(("registry", "absent"), "bad", title, text, look, "kafka", since)
+    text = trouble or "the service waits for it before it connects to any venue"
+    look = "Is the broker up, and is kafka.bootstrap_servers right? `check --connect` tries it."
+    return Problem(("kafka", "absent"), "bad", "Kafka has not been reached yet", text, look, "kafka", since)
+
+
+def _of_config(status: Status) -> Iterator[Problem]:
+    config = status.get("config", {})
+    if (refused := config.get("refused")) is not None:
+        look = "The one before stays in force. Correct the file: it is read again by itself, or with SIGHUP."
+        title, text = "The changed configuration is refused", _listed(refused["problems"])
+        yield Problem(("config", "refused"), "bad", title, text, look, "process", refused["time"])
+    if keys := config.get("needs_restart"):
+        look = "These keys are read at the start alone: restart when it suits."
+        title = "A part of the configuration waits for a restart"
+        yield Problem(("config", "restart"), "warn", title, _listed(keys), look, "process")
 
 
 def _of_venues(status: Status) -> Iterator[Problem]:
@@ -281,27 +308,31 @@ def _of_process(status: Status, rises: Rises) -> Iterator[Problem]:
         look = "Too much for one core, or the machine is starved: split over workers or shards, look at its CPU."
         yield Problem(("process", "late"), "warn", "The event loop is late", wording.duration(late), look, "process")
     for name, venue in status["venues"].items():
-        if abs(venue["clock_offset"]) > _CLOCK_S * 1e6:
-            text = f"by {wording.duration(abs(venue['clock_offset']) / 1e6)}"
+        if abs(ahead := _clock_ahead(venue)) > _CLOCK_S:
+            text = f"by {wording.duration(abs(ahead))}: ours is {'ahead' if ahead > 0 else 'behind'}"
             title = f"Our clock and {name}'s differ"
-            yield Problem(("clock", name), "warn", title, text, "Is the time of this machine synchronized?", "venues")
+            look = "Is the time of this machine synchronized? If only one venue differs, what it sends is that old."
+            yield Problem(("clock", name), "warn", title, text, look, "venues")
         if venue["unmatched"]:
             title = f"{name}: {wording.several(len(venue['unmatched']), 'configured pattern')} without any instrument"
             look = "A spelling mistake, or all that matched was delisted."
             yield Problem(("unmatched", name), "warn", title, _listed(venue["unmatched"]), look, "venues")
 
 
+def _clock_ahead(venue: Status) -> float:
+    """Our clock minus the venue's in seconds: as measured for logins, else as the youngest messages look.
+
+    What a message needs to come is in the latter; what piles up on the way is not.
+    """
+    if venue["clock_offset"]:
+        return float(-venue["clock_offset"]) / 1e6
+    seen = [c for c in venue["connections"].values() if c["state"] in CONNECTED and c["exchange_lag"]]
+    return min((float(c["exchange_lag"] - c["lag"]) for c in seen), key=abs, default=0.0) / 1e6
+
+
 def _listed(texts: Iterator[str] | tuple[str, ...] | list[str]) -> str:
     every = list(texts)
     return "; ".join(every[:_NAMED]) + (f"; and {len(every) - _NAMED} more" if len(every) > _NAMED else "")
-
-
-def _why_no_kafka(status: Status) -> str:
-    """The newest reasons that the log has: the sink's, and that of librdkafka itself."""
-    notes = list(reversed(status.get("recent", ())))
-    ours = next((note["text"] for note in notes if note["event"] in _KAFKA_NOTES), "")
-    theirs = next((note["event"] for note in notes if _CONNECT_FAILED in note["event"]), "")
-    return "; ".join(filter(None, (theirs, ours)))
 
 
 def headline(status: Status, problems: list[Problem]) -> str:

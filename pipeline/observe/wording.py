@@ -20,7 +20,11 @@ def since(micros: int, now: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two digits at least, in the unit that suits: `0.4 s`, `12 s`, `5 min`, `3.2 h`, `4.0 d`."""
+    """In the unit that suits: `50 µs`, `2.5 ms`, `0.4 s`, `12 s`, `5 min`, `3.2 h`, `4.0 d`."""
+    if 0 < seconds < 0.00095:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 0.00995:
+        return f"{round(seconds * 1e3, 1):g} ms"
     if seconds < 0.0995:
         return f"{seconds * 1e3:.0f} ms"
     if seconds < 9.95:

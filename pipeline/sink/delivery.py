@@ -42,6 +42,8 @@ class Delivery:
     """How often a record came back."""
     lost: int = attrs.field(default=0, init=False)
     """Dead letters that Kafka will not take either."""
+    refusing: dict[str, str] = attrs.field(factory=dict, init=False)
+    """Topics that take nothing at present, with the reasons."""
     _refusing_since: dict[str, float] = attrs.field(factory=dict, init=False)
 
     async def deliver(self) -> None:
@@ -59,6 +61,7 @@ class Delivery:
             failures = self._take_failures()
             for topic in topics.difference(failure.record.topic for failure in failures):
                 self._refusing_since.pop(topic, None)
+                self.refusing.pop(topic, None)
             if not failures:
                 return
             if any(ruling_on(failure.code).verdict is Verdict.RECREATE for failure in failures):
@@ -132,6 +135,7 @@ class Delivery:
                 self.pending.extend(self.instead_of(failure))
             else:
                 self.complain("kafka_refused_record", topic=record.topic, reason=failure.reason, remedy=ruling.remedy)
+                self.note_refusal(failure)
                 self.pending.append(record)
                 wait = True
         return wait
@@ -145,6 +149,12 @@ class Delivery:
     def accepted(self) -> None:
         """No topic refuses anything now."""
         self._refusing_since.clear()
+        self.refusing.clear()
+
+    def note_refusal(self, failure: Failure) -> None:
+        """Keep in mind that a topic takes no records for now, and why."""
+        remedy = ruling_on(failure.code).remedy
+        self.refusing[failure.record.topic] = f"{failure.reason}; {remedy}" if remedy else failure.reason
 
     def instead_of(self, failure: Failure) -> list[Record]:
         """What takes the place of a record that Kafka will not take as it is: at most one."""

@@ -256,7 +256,7 @@ class Journal:
             record, end = self._tail.popleft()
             self._tail_bytes -= record.size
             records.append(record)
-        self.spool.passed(end)
+        self.spool.passed(end, records[-1])
         self.count -= len(records)
         return Chunk(records, [], str(end.segment), recovered=False, start=start, end=end)
 

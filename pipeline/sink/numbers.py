@@ -46,6 +46,10 @@ def _gauges(stats: SinkStats) -> Iterator[tuple[str, str, float]]:
     yield "pipeline_sink_in_flight", "Records that librdkafka holds.", stats.in_flight
     yield "pipeline_sink_spooled", "Records in the spool.", stats.spooled
     yield "pipeline_spool_bytes", "Size of the spool.", stats.spool_bytes
+    yield "pipeline_spool_max_bytes", "Bound of the spool's size.", stats.spool_max_bytes
+    text = "Age of the oldest record that is not in Kafka, queued or spooled; up to a second too much."
+    yield "pipeline_sink_oldest_record_age_seconds", text, stats.oldest_age
+    yield "pipeline_kafka_refusing_topics", "Topics that take no records at present.", len(stats.refusing)
     yield "pipeline_spool_active", "1 while records go through the spool.", stats.is_spooling
     yield "pipeline_spool_broken", "1 while the spool cannot be written.", stats.spool_failure is not None
     yield "pipeline_spool_full", "1 while the spool is full and records are lost.", stats.is_full

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
+from itertools import chain, repeat
 
+import attrs
 import structlog
 import trio
 from confluent_kafka import Producer
 
 from pipeline.model.errors import PipelineError
-from pipeline.model.events import Micros
+from pipeline.model.events import Event, Micros
 from pipeline.sink.backlog import Backlog
-from pipeline.sink.errors import SinkFailed
+from pipeline.sink.errors import RegistryAbsent, SinkFailed
 from pipeline.sink.journal import Journal
-from pipeline.sink.routes import compile_routes
+from pipeline.sink.outlet import wall_clock
+from pipeline.sink.routes import Route, compile_routes
 from pipeline.sink.settings import WATERMARK, KafkaSettings
-from pipeline.sink.sink import Sink, wall_clock
+from pipeline.sink.sink import Sink
 from pipeline.sink.spool import open_spool
 from pipeline.sink.topics import TopicReport, prepare_topics
 
 log = structlog.get_logger()
+
+
+_REGISTRY_AGAIN_S = (1.0, 2.0, 5.0, 10.0)
+"""Pauses between attempts to reach the schema registry, each of which makes several requests."""
+
+
+@attrs.define(eq=False)
+class Opening:
+    """What `open_sink` waits for, for whoever asks meanwhile."""
+
+    waits_for: str = ""
+    """registry, kafka, or nothing."""
+    trouble: Callable[[], str] = str
+    """Why that has not come yet, as far as is known."""
+
+    def failed(self, reason: str) -> None:
+        """It has not come at this attempt."""
+        self.trouble = lambda: reason
 
 
 @asynccontextmanager
@@ -28,6 +49,7 @@ async def open_sink(
     settings: KafkaSettings,
     *,
     kinds: Collection[str] | None = None,
+    opening: Opening | None = None,
     now: Callable[[], Micros] = wall_clock,
     make_producer: Callable[..., Producer] = Producer,
 ) -> AsyncIterator[Sink]:
@@ -39,10 +61,12 @@ async def open_sink(
     `kinds` are those whose topics have to be there and writable (None: all). Any other kind can be published too;
     should the broker refuse it, its records end as dead letters.
 
+    With `opening`, a schema registry that is away is waited for; it is told of what is waited for.
+
     Raises at start `ConfigError` (properties, spool folder), `Refused` (credentials), `SinkFailed` (registry, topics).
     Later `SinkFailed`, in an exception group, cancels the body.
     """
-    routes = await compile_routes(settings)
+    routes = await compile_routes(settings) if opening is None else await _routes(settings, opening)
     spool = await trio.to_thread.run_sync(lambda: open_spool(settings.spool, identified=settings.is_exactly_once))
     failure: PipelineError | None = None
     try:
@@ -57,6 +81,8 @@ async def open_sink(
                 nursery.start_soon(_work, sink, work)
                 try:
                     try:
+                        if opening is not None:
+                            opening.waits_for, opening.trouble = "kafka", lambda: sink.outlet.trouble
                         await _start(sink, nursery, kinds)
                     except PipelineError as error:
                         failure = error
@@ -78,6 +104,19 @@ async def open_sink(
         spool.abandon()
     if failure is not None:
         raise failure
+
+
+async def _routes(settings: KafkaSettings, opening: Opening) -> dict[type[Event], Route]:
+    """As `compile_routes`, but a registry that is away is asked again and again."""
+    opening.waits_for = "registry"
+    pauses = chain(_REGISTRY_AGAIN_S, repeat(_REGISTRY_AGAIN_S[-1]))
+    while True:
+        try:
+            return await compile_routes(settings)
+        except RegistryAbsent as error:
+            opening.failed(str(error))
+            log.warning("registry_absent", reason=str(error), effect="nothing is read before it answers")
+        await trio.sleep(next(pauses))
 
 
 async def prepare_more(sink: Sink, kinds: Collection[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import attrs
@@ -18,26 +19,29 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.model.errors import Refused
 from pipeline.model.events import Micros
+from pipeline.model.latency import DELIVERY_BOUNDS_S, PRODUCE_BOUNDS_S, SAMPLED, Latency
 from pipeline.model.rate import Budget, Rate
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import create_client, producer_config
 from pipeline.sink.records import UNKNOWN_TIME, Record
 from pipeline.sink.refusals import diagnosis, refusal
 from pipeline.sink.settings import KafkaSettings
-from pipeline.sink.stats import KafkaGauges, Latency, read_statistics
+from pipeline.sink.stats import KafkaGauges, read_statistics
 from pipeline.sink.verdicts import FENCED, Verdict, ruling_on
 
 log = structlog.get_logger()
 
 _POLL_S = 0.01
 _PURGE_WITHIN_S = 5.0
-_SAMPLED = 63
-"""Latency is looked at once in 64 reports: asking costs more than all other accounting."""
-
 _RENEWALS = Rate(5, 600.0)
 """How often a new producer is worth trying."""
 
 T = TypeVar("T")
+
+
+def wall_clock() -> Micros:
+    """Microseconds since 1970 UTC."""
+    return Micros(time.time_ns() // 1000)
 
 
 @attrs.frozen
@@ -67,6 +71,9 @@ class Outlet:
     on_failure: Callable[[], None]
     """Called when `failures` has something new, or the producer is broken."""
     make: Callable[..., Producer] = Producer
+    now: Callable[[], Micros] = wall_clock
+    received: Callable[[Record], int] = lambda record: 0
+    """When the message came that a record was made of, in microseconds; 0 if the record does not tell."""
     sent: int = attrs.field(default=0, init=False)
     """Records that librdkafka took; counted by whoever calls `produce`."""
     acknowledged: int = attrs.field(default=0, init=False)
@@ -81,7 +88,12 @@ class Outlet:
     """The `on_delivery` of this moment's records."""
     broker_up: bool = attrs.field(default=False, init=False)
     gauges: KafkaGauges = attrs.field(factory=KafkaGauges, init=False)
-    latency: Latency = attrs.field(factory=Latency, init=False)
+    latency: Latency = attrs.field(factory=lambda: Latency(DELIVERY_BOUNDS_S), init=False)
+    """From `produce` to the acknowledgement, of one record in 64: asking costs more than all other accounting."""
+    until_produced: Latency = attrs.field(factory=lambda: Latency(PRODUCE_BOUNDS_S), init=False)
+    """From receiving to `produce`, of one record in 64; see `note_produced`."""
+    down_since: Micros | None = attrs.field(init=False)
+    """Since when no broker answers; None while one does."""
     producer: Producer = attrs.field(init=False)
     produce: Callable[..., None] = attrs.field(init=False)
     """librdkafka's own: (topic, value, key, partition, `report`, None, timestamp in ms).
@@ -100,6 +112,7 @@ class Outlet:
     _awaited: trio.Event | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.down_since = self.now()
         self._create()
         self.turn_over(Micros(0))
 
@@ -125,6 +138,12 @@ class Outlet:
             self.refuse(record, error)
         else:
             self.sent += 1
+            if not self.sent & SAMPLED and (received := self.received(record)):
+                self.note_produced(received)
+
+    def note_produced(self, received: int) -> None:
+        """Count how long a record that librdkafka took has been with us; whoever calls `produce` chooses which."""
+        self.until_produced.observe((self.now() - received) / 1e6)
 
     def refuse(self, record: Record, error: KafkaException) -> None:
         """Take note of a record that `produce` did not take."""
@@ -148,6 +167,23 @@ class Outlet:
             self._on_delivery(error, message)
 
         self.report = report
+
+    @property
+    def oldest(self) -> Micros | None:
+        """Since when the oldest record is on its way, up to a second too early; None if none is."""
+        if not self.outstanding:
+            return None
+        reported = 0
+        for generation, next_one in pairwise(self._generations):
+            reported += generation.reported
+            if reported < next_one.first:
+                return generation.since or None
+        return self._generations[-1].since or None
+
+    @property
+    def trouble(self) -> str:
+        """The newest reason for which the cluster does not answer, or takes nothing; empty if there is none."""
+        return self.broken or self._refusal or self._trouble or ""
 
     async def settled(self) -> None:
         """Wait until librdkafka holds no record any more, or is broken; cancelling it leaves everything as it is."""
@@ -175,7 +211,7 @@ class Outlet:
                         raise Refused(f"Kafka at {self.where} refused us: {why}") from None
                     await trio.sleep(_POLL_S)
                 else:
-                    self.broker_up = True
+                    self._reached()
                     return
         trouble = f": {self._trouble}" if self._trouble else ""
         raise SinkFailed(f"no answer from Kafka at {self.where} within {self.settings.connect_within:g} s{trouble}")
@@ -303,7 +339,7 @@ class Outlet:
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self.acknowledged += 1
-            if not self.acknowledged & _SAMPLED:
+            if not self.acknowledged & SAMPLED:
                 self.latency.observe(message.latency() or 0.0)
             if not self.broker_up:
                 self._up()
@@ -335,12 +371,16 @@ class Outlet:
 
     def _down(self, reason: str) -> None:
         self.broker_up = False
+        self.down_since = self.now()
         log.warning("kafka_down", reason=reason, effect="records wait in the queue, then in the spool")
 
     def _up(self) -> None:
-        self.broker_up = True
-        self._error = self._trouble = self._refusal = None
+        self._reached()
         log.info("kafka_up")
+
+    def _reached(self) -> None:
+        self.broker_up, self.down_since = True, None
+        self._error = self._trouble = self._refusal = None
 
 
 _PURGED = (KafkaError._PURGE_INFLIGHT, KafkaError._PURGE_QUEUE)

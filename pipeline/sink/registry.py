@@ -16,7 +16,7 @@ import trio
 
 from pipeline.avro.compatibility import differences
 from pipeline.avro.schemas import Schema
-from pipeline.sink.errors import SinkFailed
+from pipeline.sink.errors import RegistryAbsent, SinkFailed
 from pipeline.sink.settings import RegistrySettings
 
 log = structlog.get_logger()
@@ -183,7 +183,7 @@ class _Registry:
                 response = await self.client.request(method, path, json=body, headers=headers)
             except httpx.TransportError as error:
                 if attempt == _ATTEMPTS:
-                    raise SinkFailed(_unreachable(self.settings, error)) from None
+                    raise RegistryAbsent(_unreachable(self.settings, error)) from None
             else:
                 if (response.status_code < 500 and response.status_code != 429) or attempt == _ATTEMPTS:
                     return response
@@ -252,7 +252,8 @@ def _answer(settings: RegistrySettings, response: httpx.Response, what: str) -> 
     where = f"schema registry {settings.url}: {what}"
     if not response.is_success:
         hint = _HINTS.get(response.status_code)
-        raise SinkFailed(f"{where}: {_reason(response)}" + (f"; {hint}" if hint else ""))
+        kind = RegistryAbsent if response.status_code >= 500 else SinkFailed
+        raise kind(f"{where}: {_reason(response)}" + (f"; {hint}" if hint else ""))
     try:
         return response.json()
     except ValueError:

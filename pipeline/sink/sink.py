@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from hashlib import sha256
+from itertools import islice
 
 import attrs
 import structlog
@@ -20,6 +21,7 @@ from msgspec.structs import replace
 
 from pipeline.model.errors import Unencodable
 from pipeline.model.events import DeadLetter, Event, FeedStatus, Micros, Origin
+from pipeline.model.latency import SAMPLED
 from pipeline.model.rate import Budget, Rate
 from pipeline.sink.backlog import HELD_RECORDS, Backlog
 from pipeline.sink.credentials import keep_fresh
@@ -27,7 +29,7 @@ from pipeline.sink.delivery import Delivery
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.heads import Heads, Topic
 from pipeline.sink.journal import Journal
-from pipeline.sink.outlet import Failure, Outlet
+from pipeline.sink.outlet import Failure, Outlet, wall_clock
 from pipeline.sink.records import Record
 from pipeline.sink.room import Room
 from pipeline.sink.routes import Route, Routes
@@ -43,11 +45,6 @@ _CHUNK_RECORDS = 5_000
 _MARK_S = 1.0
 """How often the mark for an unclean end is set anew."""
 _REASON_CHARACTERS = 1_000
-
-
-def wall_clock() -> Micros:
-    """Microseconds since 1970 UTC."""
-    return Micros(time.time_ns() // 1000)
 
 
 @attrs.define(eq=False)
@@ -79,13 +76,16 @@ class Sink:
     _recovered: int = attrs.field(default=0, init=False)
     _undeliverable: int = attrs.field(default=0, init=False)
     """Records that became dead letters after they were published."""
+    _own_letters: int = attrs.field(default=0, init=False)
+    """Dead letters that are not the feeds'."""
+    _last_letter: str = attrs.field(default="", init=False)
     _safe_until: Micros = attrs.field(default=Micros(0), init=False)
     _oldest: Record | None = attrs.field(default=None, init=False)
     """The first record of the chunk under way."""
     _log_budget: Budget = attrs.field(factory=lambda: Budget(Rate(20, 60.0)), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.outlet = Outlet(self.settings, self._on_failure, self.make_producer)
+        self.outlet = Outlet(self.settings, self._on_failure, self.make_producer, self.now, self._came)
         self._high_water = self.settings.queue_messages
         self._max_bytes = self.settings.max_record_bytes
         self._own = Origin("pipeline", "sink", None, None, None, self.settings.client_id)
@@ -139,7 +139,9 @@ class Sink:
                 outlet.refuse(Record(route.topic, event.origin.key, moment // 1000, value), error)
                 return True
             else:
-                outlet.sent += 1
+                outlet.sent = sent = outlet.sent + 1
+                if not sent & SAMPLED:
+                    outlet.note_produced(event.receive_time)
                 return True
         self._spool(Record(route.topic, event.origin.key, moment // 1000, value), route.kind, event)
         return True
@@ -184,7 +186,25 @@ class Sink:
             renewals=outlet.renewals,
             safe_until=self._safe_until,
             journal=self._journal_stats() if self.settings.is_journaled else None,
+            until_produced=outlet.until_produced,
+            spool_max_bytes=self.settings.spool.max_bytes,
+            oldest_age=self._oldest_age(),
+            down_since=outlet.down_since,
+            trouble=outlet.trouble,
+            refusing=dict(self._delivery.refusing),
+            own_letters=self._own_letters,
+            last_letter=self._last_letter,
         )
+
+    def _oldest_age(self) -> float:
+        """Of what is not in Kafka."""
+        first = [*islice(self._delivery.pending, 1), *(each.record for each in islice(self.outlet.failures, 1))]
+        kept = (record for record in (*first, self._oldest, self.backlog.spool.oldest) if record is not None)
+        times = [self._came(record) for record in kept]
+        unwritten = self.backlog.unsafe_since if isinstance(self.backlog, Backlog) else None
+        times += [moment for moment in (self.outlet.oldest, unwritten) if moment is not None]
+        oldest = min(filter(None, times), default=None)
+        return 0.0 if oldest is None else max(0.0, (self.now() - oldest) / 1e6)
 
     def _journal_stats(self) -> JournalStats:
         transactions, oldest = self._transactions, self._oldest
@@ -245,6 +265,8 @@ class Sink:
             payload_sha256=sha256(payload).hexdigest(),
             topic=topic,
         )
+        self._own_letters += 1
+        self._last_letter = f"{origin.key.decode()}: {letter.reason}"
         self._complain("dead_letter", stage=stage, reason=letter.reason, key=origin.key.decode(), bytes=len(payload))
         self.publish(letter)
 
@@ -264,6 +286,8 @@ class Sink:
             topic=record.topic,
         )
         self._undeliverable += 1
+        self._own_letters += 1
+        self._last_letter = f"{record.topic}: {letter.reason}"
         self._complain(
             "dead_letter", stage="produce", reason=letter.reason, topic=record.topic, bytes=len(record.value)
         )
@@ -424,6 +448,10 @@ class Sink:
 
     def _received(self, record: Record) -> int:
         return receive_time(record.value, nullable=self._delivery.nullable_times.get(record.topic, False))
+
+    def _came(self, record: Record) -> int:
+        """When its message came; 0 for records that are not made of events, such as marks of transactions."""
+        return self._received(record) if record.topic in self._delivery.nullable_times else 0
 
     def _take(self, chunk: Chunk) -> None:
         self._delivery.pending.extend(chunk.records)

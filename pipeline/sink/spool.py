@@ -60,6 +60,8 @@ class _Segment:
     done: int = 0
     """Everything before was acknowledged."""
     recovered: bool = False
+    first: Record | None = None
+    """The first record that was not read, or the last one that was; None while nobody has looked."""
 
 
 @attrs.frozen
@@ -115,6 +117,11 @@ class Spool:
         """What `read` has not returned yet."""
         return sum(segment.size - segment.at for segment in self._segments)
 
+    @property
+    def oldest(self) -> Record | None:
+        """The first record that `read` has not returned, or its predecessor; None if there is none. Quick."""
+        return next((segment.first for segment in self._segments if segment.at < segment.size), None)
+
     def write(self, records: Sequence[Record]) -> None:
         """Append all of the records or, raising `OSError`, none."""
         if self._active is not None and self._segments[-1].size >= self.settings.segment_bytes:
@@ -153,6 +160,8 @@ class Spool:
                 self._active.close()
                 self._active = None
             raise
+        if segment.at >= segment.size:
+            segment.first = record
         segment.size += written
         return Position(segment.number, segment.size)
 
@@ -191,13 +200,13 @@ class Spool:
                 return Position(segment.number, segment.at)
         return Position(segment.number, segment.size) if self._segments else Position(0, 0)
 
-    def passed(self, position: Position) -> None:
-        """Go on reading behind this place: what is in front of it the caller has in memory. Quick."""
+    def passed(self, position: Position, last: Record) -> None:
+        """Go on reading behind this place: what is in front of it, up to `last`, the caller has in memory. Quick."""
         for segment in self._segments:
             if segment.number < position.segment:
                 segment.at = segment.size
             elif segment.number == position.segment:
-                segment.at = max(segment.at, position.offset)
+                segment.at, segment.first = max(segment.at, position.offset), last
                 break
 
     def resume_after(self, position: Position) -> None:
@@ -333,6 +342,8 @@ class Spool:
         except OSError:
             self._cut(file, segment)
             raise
+        if segment.at >= segment.size:
+            segment.first = records[0]
         segment.size += len(data)
 
     @staticmethod
@@ -346,6 +357,8 @@ class Spool:
         with segment.path.open("rb") as file:
             records, damages, end = _parse_from(file, start, segment.size, limit)
         segment.at = end
+        if records:
+            segment.first = records[-1]
         return Chunk(
             records,
             damages,
@@ -385,6 +398,7 @@ def open_spool(settings: SpoolSettings, *, identified: bool = False) -> Spool:
         _apply_progress(folder, segments)
         if segments:
             _mend_end(segments[-1])
+        _look_at_first(segments)
         _probe(folder, can_empty=bool(segments))
         marker = open_marker(folder)
         identity = _identify(folder, known=bool(segments)) if identified else _forget_identity(folder)
@@ -392,6 +406,16 @@ def open_spool(settings: SpoolSettings, *, identified: bool = False) -> Spool:
         raise ConfigError([f"kafka.spool.directory: {folder} cannot be used: {error.strerror or error}"]) from None
     following = segments[-1].number + 1 if segments else _FIRST + 1
     return Spool(settings, folder, lock, segments, marker, identity, following + (_LEAP if marker.found else 0))
+
+
+def _look_at_first(segments: Sequence[_Segment]) -> None:
+    """See what record an earlier process left first: how old it is, is asked for long before it can be delivered."""
+    for segment in segments:
+        if segment.at < segment.size:
+            with segment.path.open("rb") as file:
+                records, _, _ = _parse_from(file, segment.at, segment.size, 1)
+            segment.first = records[0] if records else None
+            return
 
 
 def _identify(folder: Path, *, known: bool) -> str:

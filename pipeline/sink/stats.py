@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-
-
-@attrs.define(eq=False)
-class Latency:
-    """Seconds from the hand-over to librdkafka to the acknowledgement, of a sample of the records."""
-
-    counts: list[int] = attrs.field(factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
-    """Per upper bound of `LATENCY_BOUNDS_S`, not cumulated; the last one is for what took longer."""
-    sum_s: float = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
-        self.sum_s += seconds
+from pipeline.model.latency import PRODUCE_BOUNDS_S, Latency
 
 
 @attrs.frozen
@@ -108,6 +93,7 @@ class SinkStats:
     by_kind: Mapping[str, int]
     """`published` by kind of event."""
     latency: Latency
+    """From the hand-over to librdkafka to the acknowledgement."""
     kafka: KafkaGauges
     dropped: int = 0
     """Of the lost records, those that were given up for newer ones."""
@@ -121,6 +107,22 @@ class SinkStats:
     """Everything received before is acknowledged or on disk, microseconds; 0 while that is not known."""
     journal: JournalStats | None = None
     """None without a journal."""
+    until_produced: Latency = attrs.field(factory=lambda: Latency(PRODUCE_BOUNDS_S))
+    """From receiving a message to handing its records to librdkafka, the time in the spool included."""
+    spool_max_bytes: int = 0
+    """The bound of `spool_bytes`."""
+    oldest_age: float = 0.0
+    """Seconds since the oldest record was received that is not in Kafka, up to one too many; 0 if there is none."""
+    down_since: int | None = None
+    """Since when no broker answers, in microseconds; None if one does."""
+    trouble: str = ""
+    """The newest reason for which Kafka does not answer or takes nothing; empty if there is none."""
+    refusing: Mapping[str, str] = attrs.field(factory=dict)
+    """Topics that take no records at present, with the reasons."""
+    own_letters: int = 0
+    """Of the dead letters, those for records that could not be encoded or that Kafka will never take."""
+    last_letter: str = ""
+    """Why the newest of them was written."""
 
     @property
     def balanced(self) -> bool:

@@ -229,6 +229,8 @@ class Transactions:
     def _lose_patience(self, failures: list[Failure]) -> bool:
         """Replace what topics have refused for too long by dead letters; False if none have."""
         topics = {failure.record.topic: failure for failure in failures}
+        for each in topics.values():
+            self.delivery.note_refusal(each)
         worn = {topic: each for topic, each in topics.items() if self.delivery.is_hopeless(each)}
         for place, record in enumerate(self.delivery.pending):
             if (failure := worn.get(record.topic)) is not None:

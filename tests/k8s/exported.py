@@ -13,10 +13,11 @@ from prometheus_client.registry import Collector
 from pipeline.app import Service
 from pipeline.config import loads
 from pipeline.feeds.shares import WHOLE
+from pipeline.model.latency import Latency
 from pipeline.model.stats import ArchiveStats, ConnectionStats, VenueStats
 from pipeline.observe.metrics import FeedCollector, Numbers
 from pipeline.sink.numbers import sink_numbers
-from pipeline.sink.stats import JournalStats, KafkaGauges, Latency, SinkStats
+from pipeline.sink.stats import JournalStats, KafkaGauges, SinkStats
 from pipeline.workers import Worker, _WorkerCollector
 
 SCRAPED = frozenset({"namespace", "pod", "job", "instance"})
@@ -45,7 +46,9 @@ def _collectors() -> Iterator[Collector]:
     connection = ConnectionStats("id", "venue", "group", "endpoint", "url")
     connection.reconnects["cause"] = 1
     connection.unknown_fields["field"] = None
-    venue = VenueStats("venue", connections={"id": connection}, archive=ArchiveStats())
+    connection.reconciles = True
+    ages = {"kind": Latency((1.0,))}
+    venue = VenueStats("venue", connections={"id": connection}, archive=ArchiveStats(), arrivals=ages)
     yield FeedCollector(lambda: [venue])
     yield Numbers(lambda: sink_numbers(_sink_stats()))
     yield from Service(loads(_CONFIG))._collectors()
@@ -56,7 +59,9 @@ def _sink_stats() -> SinkStats:
     special: dict[str, Any] = {
         "spool_failure": None,
         "by_kind": {},
-        "latency": Latency(),
+        "latency": Latency((1.0,)),
+        "until_produced": Latency((1.0,)),
+        "refusing": {},
         "kafka": KafkaGauges(),
         "journal": JournalStats(waiting=0, lag=0.0),
     }

@@ -112,8 +112,6 @@ def test_numbers_in_alerts_are_those_of_the_manifests(rendered: Mapping[str, Man
     limit = container(rendered[overlay].connector)["resources"]["limits"]["memory"]
     assert in_bytes(limit) == 512 * 2**20
     assert "512 * 2 ^ 20" in RULES["PipelineMemory"]["expr"]
-    assert loads(rendered[overlay].config).kafka.spool.max_bytes == 10 * 2**30
-    assert RULES["PipelineSpoolFillsUp"]["expr"].endswith("> 10 * 2 ^ 30")
 
 
 def test_the_monitor_gives_the_job_its_name(rendered: Mapping[str, Manifests]) -> None:
@@ -161,6 +159,10 @@ HEALTHY = {
     f"pipeline_book_gaps_total{{{PUBLIC}}}": "0+0",
     f"pipeline_lagging{{{PUBLIC}}}": "0+0",
     f"pipeline_exchange_lag_seconds{{{PUBLIC}}}": "0.05+0",
+    f"pipeline_exchange_lag_seconds{{{PRIVATE}}}": "0+0",
+    f"pipeline_connection_lag_seconds{{{PUBLIC}}}": "0.01+0",
+    f"pipeline_connection_lag_seconds{{{PRIVATE}}}": "0+0",
+    f"pipeline_config_refused{{{POD}}}": "0+0",
     f"pipeline_clock_offset_seconds{{{VENUE}}}": "0.01+0",
     f"pipeline_catalogue_failures_total{{{VENUE}}}": "0+0",
     f"pipeline_venue_refused{{{VENUE}}}": "0+0",
@@ -172,13 +174,19 @@ HEALTHY = {
     f'pipeline_kafka_delivery_seconds_bucket{{{POD}, le="+Inf"}}': "0+1000",
     f"pipeline_spool_active{{{POD}}}": "0+0",
     f"pipeline_spool_bytes{{{POD}}}": "0+0",
+    f"pipeline_spool_max_bytes{{{POD}}}": f"{10 * 2**30}+0",
+    f"pipeline_kafka_refusing_topics{{{POD}}}": "0+0",
     f"pipeline_spool_full{{{POD}}}": "0+0",
     f"pipeline_spool_reading_stopped{{{POD}}}": "0+0",
     f"pipeline_spool_broken{{{POD}}}": "0+0",
     f"pipeline_sink_lost_total{{{POD}}}": "0+0",
     f"pipeline_sink_dead_letters_total{{{POD}}}": "0+0",
     f"pipeline_query_failures_total{{{PRIVATE}}}": "0+0",
-    f"pipeline_reconciled_timestamp_seconds{{{PRIVATE}}}": "0+60",
+    f"pipeline_reconciled_timestamp_seconds{{{PRIVATE}}}": "1+60",
+    f"pipeline_reconcile_interval_seconds{{{PRIVATE}}}": "600+0",
+    # Read after each connect alone, the last time long ago.
+    f"pipeline_reconciled_timestamp_seconds{{{BUSINESS}}}": "1+0",
+    f"pipeline_reconcile_interval_seconds{{{BUSINESS}}}": "+Inf+0",
 }
 GONE = "_"
 
@@ -222,6 +230,17 @@ FAULTS: list[tuple[str, dict[str, str], set[str]]] = [
     ("clock behind, by logins", {f"pipeline_clock_offset_seconds{{{VENUE}}}": "2+0"}, {"ClockOffset"}),
     ("clock ahead, by logins", {f"pipeline_clock_offset_seconds{{{VENUE}}}": "-2+0"}, {"ClockOffset"}),
     ("clock behind, by events", {f"pipeline_exchange_lag_seconds{{{PUBLIC}}}": "-2+0"}, {"ClockOffset"}),
+    ("clock ahead, by events", {f"pipeline_exchange_lag_seconds{{{PUBLIC}}}": "3+0"}, {"ClockOffset"}),
+    (
+        "messages pile up for long",
+        {
+            f"pipeline_exchange_lag_seconds{{{PUBLIC}}}": "3+0",
+            f"pipeline_connection_lag_seconds{{{PUBLIC}}}": "2.9+0",
+        },
+        set(),
+    ),
+    ("mistaken configuration", {f"pipeline_config_refused{{{POD}}}": "1+0"}, {"ConfigRefused"}),
+    ("missing topic", {f"pipeline_kafka_refusing_topics{{{POD}}}": "2+0"}, {"TopicRefused"}),
     ("catalogue", {f"pipeline_catalogue_failures_total{{{VENUE}}}": "0+0.2"}, {"CatalogueUnreadable"}),
     ("Kafka away", {f"pipeline_kafka_up{{{POD}}}": "0+0"}, {"KafkaDown"}),
     (
@@ -231,6 +250,7 @@ FAULTS: list[tuple[str, dict[str, str], set[str]]] = [
     ),
     ("spooling", {f"pipeline_spool_active{{{POD}}}": "1+0"}, {"Spooling"}),
     ("spool grows fast", {f"pipeline_spool_bytes{{{POD}}}": "0+100000000"}, {"SpoolFillsUp"}),
+    ("spool nearly full", {f"pipeline_spool_bytes{{{POD}}}": f"{9 * 2**30}+0"}, {"SpoolFillsUp"}),
     ("spool grows slowly", {f"pipeline_spool_bytes{{{POD}}}": "0+10000000"}, set()),
     ("spool full", {f"pipeline_spool_full{{{POD}}}": "1+0"}, {"SpoolFull"}),
     ("reading stopped", {f"pipeline_spool_reading_stopped{{{POD}}}": "1+0"}, {"SpoolFull"}),
@@ -238,7 +258,16 @@ FAULTS: list[tuple[str, dict[str, str], set[str]]] = [
     ("losses", {f"pipeline_sink_lost_total{{{POD}}}": "0+1"}, {"RecordsLost"}),
     ("dead letters", {f"pipeline_sink_dead_letters_total{{{POD}}}": "0+1"}, {"DeadLetters"}),
     ("archive", {f"pipeline_archive_lost_total{{{VENUE}}}": "0+1"}, {"ArchiveIncomplete"}),
-    ("not reconciled", {f"pipeline_reconciled_timestamp_seconds{{{PRIVATE}}}": "0+0"}, {"AccountNotReconciled"}),
+    ("not reconciled", {f"pipeline_reconciled_timestamp_seconds{{{PRIVATE}}}": "4000+0"}, {"AccountNotReconciled"}),
+    ("never reconciled", {f"pipeline_reconciled_timestamp_seconds{{{BUSINESS}}}": "0+0"}, {"AccountNotReconciled"}),
+    (
+        "reconciliation disabled",
+        {
+            f"pipeline_reconciled_timestamp_seconds{{{PRIVATE}}}": GONE,
+            f"pipeline_reconcile_interval_seconds{{{PRIVATE}}}": GONE,
+        },
+        set(),
+    ),
     ("queries", {f"pipeline_query_failures_total{{{PRIVATE}}}": "0+1"}, {"QueriesFail"}),
     ("account file", {f"pipeline_state_failures_total{{{VENUE}}}": "0+1"}, {"AccountMemoryUnsaved"}),
 ]

@@ -6,8 +6,9 @@ from typing import Any
 
 import attrs
 
+from pipeline.model.latency import DELIVERY_BOUNDS_S, Latency
 from pipeline.model.stats import ConnectionStats, VenueStats
-from pipeline.sink.stats import LATENCY_BOUNDS_S, JournalStats, KafkaGauges, Latency, SinkStats
+from pipeline.sink.stats import JournalStats, KafkaGauges, SinkStats
 
 START = 1_763_800_000_000_000
 """2025-11-22 08:26:40 UTC."""
@@ -40,7 +41,7 @@ def sink(**fields: Any) -> SinkStats:
     healthy = SinkStats(
         published=1_000, recovered=0, acknowledged=990, in_flight=10, spooled=0, announced_lost=0, dead_letters=0,
         returned=0, spool_bytes=0, is_spooling=False, broker_up=True, spool_failure=None, by_kind={"trade": 1_000},
-        latency=Latency(), kafka=KafkaGauges(brokers_up=3), safe_until=START,
+        latency=Latency(DELIVERY_BOUNDS_S), kafka=KafkaGauges(brokers_up=3), safe_until=START,
     )  # fmt: skip
     return attrs.evolve(healthy, **fields)
 
@@ -64,7 +65,6 @@ def status(*venues: VenueStats, sink: SinkStats | None, now: int = START, **fiel
         "venues": {each.name: attrs.asdict(each) for each in venues},
         "sink": attrs.asdict(sink) if sink is not None else None,
         "spool": {"max_bytes": 10 * 1024**3, "when_full": "refuse_new"},
-        "latency_bounds_s": LATENCY_BOUNDS_S,
         "process": {"pid": 1, "resident_bytes": 100 * 1024**2, "loop_late_s": 0.0},
         "recent": [],
         **fields,

@@ -10,10 +10,11 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from pipeline.model.latency import Latency
 from pipeline.model.stats import ConnectionStats, VenueStats
 from pipeline.observe.aggregate import merge_metrics, merge_statuses
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
-from pipeline.sink.stats import KafkaGauges, Latency, SinkStats
+from pipeline.sink.stats import KafkaGauges, SinkStats
 
 
 def venue(name: str, *connections: str, **fields: object) -> VenueStats:
@@ -28,7 +29,9 @@ def worker_metrics(published: float, *connections: str) -> bytes:
         [
             FeedCollector(lambda: [venue("toy", *connections)]),
             Numbers(lambda: [("pipeline_sink_published", "Records.", "counter", published)]),
-            Distribution("pipeline_delivery_seconds", "Time.", (0.1, 1.0), lambda: ([int(published), 1, 0], 2.5)),
+            Distribution(
+                "pipeline_delivery_seconds", "Time.", lambda: Latency((0.1, 1.0), [int(published), 1, 0], 2.5)
+            ),
             ProcessCollector(),
         ]
     )()
@@ -73,7 +76,7 @@ def test_nobody_has_no_metrics() -> None:
 
 
 def sink(**fields: object) -> SinkStats:
-    nothing = SinkStats(0, 0, 0, 0, 0, 0, 0, 0, 0, False, True, None, {}, Latency([0, 0, 0]), KafkaGauges())
+    nothing = SinkStats(0, 0, 0, 0, 0, 0, 0, 0, 0, False, True, None, {}, Latency((1.0, 2.0)), KafkaGauges())
     return attrs.evolve(nothing, **fields)  # type: ignore[arg-type]
 
 
@@ -95,7 +98,14 @@ def test_one_status_of_several() -> None:
             "okx": attrs.asdict(venue("okx", state="running")),
         },
         "sink": attrs.asdict(
-            sink(published=5, by_kind={"trade": 5}, latency=Latency([1, 2, 3], 0.5), safe_until=80, is_full=True)
+            sink(
+                published=5,
+                by_kind={"trade": 5},
+                latency=Latency((1.0, 2.0), [1, 2, 3], 0.5),
+                safe_until=80,
+                is_full=True,
+                spool_max_bytes=4,
+            )
         ),
     }
     refused = venue("toy", "b", state="refused", instruments=8, markets=4, markets_read=1, clock_offset=40)
@@ -107,7 +117,8 @@ def test_one_status_of_several() -> None:
         },
         "sink": attrs.asdict(
             sink(
-                published=7, by_kind={"trade": 3, "bbo": 4}, latency=Latency([4, 4, 4], 1.5), safe_until=70,
+                published=7, by_kind={"trade": 3, "bbo": 4}, latency=Latency((1.0, 2.0), [4, 4, 4], 1.5), safe_until=70,
+                trouble="no route", down_since=50, oldest_age=9.0, spool_max_bytes=3,
                 broker_up=False, spool_failure="no space", kafka=KafkaGauges(sent_bytes=3, round_trip_p99_us=7),
             )
         ),
@@ -121,7 +132,13 @@ def test_one_status_of_several() -> None:
     assert merged["venues"]["okx"]["state"] == "starting"
     both = merged["sink"]
     assert (both["published"], both["by_kind"]) == (12, {"trade": 8, "bbo": 4})
-    assert both["latency"] == {"counts": [5, 6, 7], "sum_s": 2.0}
+    assert both["latency"] == {"bounds_s": (1.0, 2.0), "counts": [5, 6, 7], "sum_s": 2.0}
+    assert (both["trouble"], both["down_since"], both["oldest_age"], both["spool_max_bytes"]) == (
+        "no route",
+        50,
+        9.0,
+        7,
+    )
     assert (both["broker_up"], both["is_full"], both["spool_failure"]) == (False, True, "no space")
     assert (both["safe_until"], both["kafka"]["sent_bytes"], both["kafka"]["round_trip_p99_us"]) == (70, 3, 7)
     assert both["journal"] is None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.model.latency import Latency
 from pipeline.model.stats import ConnectionStats, VenueStats
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
@@ -63,7 +66,7 @@ def test_values_are_read_at_each_scrape() -> None:
 
 
 def test_a_distribution_is_cumulated() -> None:
-    page = render([Distribution("pipeline_wait_seconds", "Waiting.", (0.1, 1.0), lambda: ([2, 3, 1], 4.5))])
+    page = render([Distribution("pipeline_wait_seconds", "Waiting.", lambda: Latency((0.1, 1.0), [2, 3, 1], 4.5))])
     metrics = parsed(page())
     assert metrics["pipeline_wait_seconds_bucket", (("le", "0.1"),)] == 2
     assert metrics["pipeline_wait_seconds_bucket", (("le", "1.0"),)] == 5
@@ -76,3 +79,35 @@ def test_the_process_tells_its_memory() -> None:
     metrics = parsed(render([ProcessCollector(LoopWatch(lambda: 7.0))])())
     assert metrics["process_resident_memory_bytes", ()] > 10_000_000
     assert metrics["pipeline_event_loop_lag_seconds", ()] == 0.0
+
+
+def test_ages_of_what_comes_are_told_by_venue_and_kind() -> None:
+    ages = Latency((0.0, 0.1))
+    for seconds in (-3.0, 0.04, 0.05, 7.0):
+        ages.observe(seconds)
+    metrics = parsed(render([FeedCollector(lambda: [VenueStats("toy", arrivals={"trade": ages})])])())
+    name, where = "pipeline_exchange_to_receive_seconds", (("kind", "trade"), ("venue", "toy"))
+    assert [metrics[f"{name}_bucket", (where[0], ("le", le), where[1])] for le in ("0.0", "0.1", "+Inf")] == [1, 3, 4]
+    assert metrics[f"{name}_sum", where] == 7.09, "a counter must not fall"
+
+
+def test_only_accounts_that_are_read_can_be_overdue() -> None:
+    def account(name: str, **fields: Any) -> ConnectionStats:
+        return ConnectionStats(name, "toy", "private", "private", "ws://toy", account=name, **fields)
+
+    every = [
+        account("read", reconciles=True, reconcile_every=60.0, reconciled=5_000_000),
+        account("once", reconciles=True),
+        account("off", reconcile_every=60.0),
+        ConnectionStats("public", "toy", "book", "spot", "ws://toy"),
+    ]
+    metrics = parsed(render([FeedCollector(lambda: [VenueStats("toy", connections={c.id: c for c in every})])])())
+    found = {
+        (name, dict(labels)["connection"]): value for (name, labels), value in metrics.items() if "reconcile" in name
+    }
+    assert found == {
+        ("pipeline_reconciled_timestamp_seconds", "read"): 5,
+        ("pipeline_reconcile_interval_seconds", "read"): 60,
+        ("pipeline_reconciled_timestamp_seconds", "once"): 0,
+        ("pipeline_reconcile_interval_seconds", "once"): float("inf"),
+    }

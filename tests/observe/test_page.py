@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 
 from pipeline.feeds.standing import BookStanding
+from pipeline.model.latency import DELIVERY_BOUNDS_S, EXCHANGE_BOUNDS_S, PRODUCE_BOUNDS_S, Latency
 from pipeline.observe import wording
 from pipeline.observe.markup import Html, element, joined
 from pipeline.observe.page import SECTION_IDS, StatusPage, View
-from pipeline.sink.stats import LATENCY_BOUNDS_S, Latency
 from tests.observe.statuses import FENCED, SECOND, START, connection, healthy, sink, status, venue, worker
 
 BOOK = "bybit.linear.book.0"
@@ -54,18 +54,29 @@ def full(now: int = START, messages: int = 0) -> dict[str, Any]:
     )  # fmt: skip
     private = connection("okx.main.private.0", account="main", reconciled=now - 60 * SECOND, unread=("fills: denied",))
     down = connection("okx.swap.trade.0", state="retrying", last_error="refused", last_receive=0)
-    counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
-    counts[3], counts[9] = messages, messages // 20
+    delivered, produced, arrived = (
+        Latency(bounds) for bounds in (DELIVERY_BOUNDS_S, PRODUCE_BOUNDS_S, EXCHANGE_BOUNDS_S)
+    )
+    delivered.counts[3], delivered.counts[9] = messages, messages // 20
+    produced.counts[1], produced.counts[5] = messages, messages // 20
+    arrived.counts[0], arrived.counts[6] = messages, messages // 20
     notes = [
         {"time": now, "first": now, "count": 3, "level": "error", "event": "spool_full", "text": "reason: disk"},
         {"time": now, "first": now, "count": 1, "level": "info", "event": "kafka_up", "text": ""},
     ]
     its = sink(
         published=5 * messages, is_spooling=True, spooled=70, spool_bytes=3 * 1024**2, journal=FENCED,
-        latency=Latency(counts), reading_stopped_at=now,
+        latency=delivered, until_produced=produced, reading_stopped_at=now, oldest_age=7.0,
     )  # fmt: skip
     workers = [worker(0), worker(1, state="waiting", answers=False, restarts=3, last_end="signal 9", pid=None)]
-    found = status(venue("bybit", busy), venue("okx", private, down), sink=its, now=now, recent=notes, workers=workers)
+    found = status(
+        venue("bybit", busy, arrivals={"trade": arrived}),
+        venue("okx", private, down),
+        sink=its,
+        now=now,
+        recent=notes,
+        workers=workers,
+    )
     books = BookStanding(12, ("BTCUSDT",), 1, START - 5 * SECOND, "DOGEUSDT", 9, ("ETHUSDT",), "1.25", "SOLUSDT")
     found["venues"]["bybit"]["connections"][BOOK]["books"] = attrs.asdict(books)
     return found
@@ -89,7 +100,9 @@ def test_rates_come_from_the_looks_before() -> None:
     assert cells(then, "connections", BOOK)[3:5] == ["250", "500"]
     assert cells(then, "venues", "bybit")[2:5] == ["1 / 1", "250", "500"]
     assert "5,000 (1,250/s)" in text(then, "kafka")
-    assert "p50 ≤ 10 ms / p99 ≤ 1.0 s" in text(then, "kafka")
+    assert cells(then, "venues", "bybit")[6] == "p50 below 0 / p99 ≤ 50 ms"
+    assert "Received to produced||p50 ≤ 100 µs / p99 ≤ 2.5 ms|" in text(then, "kafka")
+    assert "Produced to acknowledged||p50 ≤ 10 ms / p99 ≤ 1.0 s|" in text(then, "kafka")
 
 
 def test_a_connection_tells_all_of_itself() -> None:
@@ -178,7 +191,8 @@ def test_tables_can_be_read_aloud() -> None:
 
 def test_numbers_are_told_in_words() -> None:
     for told, wanted in (
-        (wording.duration(0.0004), "0 ms"), (wording.duration(0.0994), "99 ms"), (wording.duration(0.0996), "0.1 s"),
+        (wording.duration(0.0004), "400 µs"), (wording.duration(0.0025), "2.5 ms"), (wording.duration(0.005), "5 ms"),
+        (wording.duration(0.0994), "99 ms"), (wording.duration(0.0996), "0.1 s"),
         (wording.duration(9.94), "9.9 s"), (wording.duration(9.96), "10 s"), (wording.duration(119), "119 s"),
         (wording.duration(120), "2 min"), (wording.duration(7_200), "2.0 h"), (wording.duration(200_000), "2.3 d"),
         (wording.age(0, 5), "–"), (wording.age(10, 5), "0 ms"), (wording.rate(None), "–"), (wording.rate(0), "0"),

@@ -85,8 +85,12 @@ SINK_PROBLEMS = [
     pytest.param({"spool_failure": "No space left"}, "The spool cannot be written", "No space left", id="broken"),
     pytest.param({"reading_stopped_at": START}, "Nothing is read from the venues", "nearly full", id="stopped"),
     pytest.param({"journal": FENCED}, "Another instance has taken over this shard", "kafka.shard", id="fenced"),
+    pytest.param(
+        {"refusing": {"market.bbo": "denied; grant Write"}},
+        "Kafka takes no records for 1 topic", "market.bbo: denied; grant Write", id="refusing",
+    ),
     pytest.param({"spool_bytes": 9 * 1024**3}, "The spool is nearly full", "90% of 10.0 GiB", id="filling"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("fields", "title", "detail"), SINK_PROBLEMS)
@@ -103,14 +107,51 @@ def test_kafka_was_never_reached() -> None:
     assert problem.since == START - 3_600 * SECOND
 
 
-def test_the_log_tells_why_kafka_is_down() -> None:
-    notes = [
-        {"event": "kafka_down", "text": "reason: connection refused"},
-        {"event": "kafka:9092/1: Connect to 10.0.0.7:9092 failed: No route to host", "text": ""},
-        {"event": "connection_live", "text": "connection: x"},
-    ]
-    problem = only(status(*healthy_venues(), sink=sink(broker_up=False), recent=notes))
-    assert problem.detail.endswith("10.0.0.7:9092 failed: No route to host; reason: connection refused")
+def test_kafka_tells_since_when_it_is_down_and_why() -> None:
+    fields = {"broker_up": False, "down_since": START - SECOND, "trouble": "kafka:9092: no route to host"}
+    problem = only(with_sink(**fields))
+    assert problem.detail.endswith("; kafka:9092: no route to host")
+    assert problem.since == START - SECOND
+
+
+def test_what_the_start_waits_for_is_told_with_its_trouble() -> None:
+    waiting = {"waits_for": "registry", "trouble": "no answer"}
+    problem = only(status(sink=None, opening=waiting))
+    assert (problem.title, problem.detail) == ("The schema registry has not answered yet", "no answer")
+    problem = only(status(sink=None, opening={**waiting, "waits_for": "kafka"}))
+    assert (problem.title, problem.detail) == ("Kafka has not been reached yet", "no answer")
+
+
+def test_records_that_became_dead_letters_are_told_for_a_while() -> None:
+    now = with_sink(own_letters=3, last_letter="market.trade: too large")
+    now["now"] = START + SECOND
+    problem = only(now, with_sink(own_letters=1))
+    assert (problem.title, problem.detail) == ("2 records became dead letters", "market.trade: too large")
+
+
+def test_a_refused_change_of_the_configuration_is_told_until_it_is_taken() -> None:
+    refused = {"time": START - SECOND, "problems": ["kafka.acks: no such key"]}
+    problem = only(healthy(config={"refused": refused, "needs_restart": []}))
+    assert problem.title == "The changed configuration is refused"
+    assert (problem.detail, problem.since, problem.severity) == ("kafka.acks: no such key", START - SECOND, "bad")
+    assert problems(healthy(config={"refused": None, "needs_restart": []})) == []
+    assert only(healthy(config={"refused": None, "needs_restart": ["http.port"]})).detail == "http.port"
+
+
+@pytest.mark.parametrize(
+    ("lags", "said"),
+    [
+        ([(3_100_000, 0), (3_050_000, 0)], "by 3.0 s: ours is ahead"),
+        ([(-2_900_000, 0), (0, 0)], "by 2.9 s: ours is behind"),
+        ([(3_100_000, 3_000_000), (3_050_000, 0)], None),
+        ([(0, 0)], None),
+    ],
+    ids=["ahead", "behind", "one lags", "nothing comes"],
+)
+def test_messages_tell_that_the_clocks_differ(lags: list[tuple[int, int]], said: str | None) -> None:
+    every = [connection(f"okx.swap.book.{n}", exchange_lag=seen, lag=lag) for n, (seen, lag) in enumerate(lags)]
+    found = problems(status(venue("okx", *every), sink=sink()))
+    assert [problem.detail for problem in found] == ([] if said is None else [said])
 
 
 VENUE_PROBLEMS = [
@@ -120,7 +161,7 @@ VENUE_PROBLEMS = [
         "okx's catalogue cannot be read", "maintenance", "bad", id="no catalogue",
     ),
     pytest.param(
-        {"clock_offset": -2_500_000}, "Our clock and okx's differ", "by 2.5 s", "warn", id="clock"
+        {"clock_offset": -2_500_000}, "Our clock and okx's differ", "by 2.5 s: ours is ahead", "warn", id="clock"
     ),
     pytest.param(
         {"unmatched": ("A-*", "B-*")},

@@ -12,9 +12,10 @@ import trio
 
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Micros, Origin, Trade
+from pipeline.sink.outlet import wall_clock
 from pipeline.sink.reader import Received, read_records
 from pipeline.sink.settings import KafkaSettings, SpoolSettings
-from pipeline.sink.sink import Sink, wall_clock
+from pipeline.sink.sink import Sink
 
 DEADLINE_S = 120
 
