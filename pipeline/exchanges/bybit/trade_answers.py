@@ -77,13 +77,12 @@ def _items(request: TradeRequest, plain: dict[str, Any]) -> tuple[ItemAnswer, ..
 def _item(code: int | None, message: object, row: object) -> ItemAnswer:
     """`row` is an element of `data`; refused orders have an empty identifier."""
     text = message[:_MESSAGE_CHARACTERS] if isinstance(message, str) else ""
-    if code is None:
-        return ItemAnswer(None, message=text or "the answer has no code for it", error_class="retryable")
-    accepted, error_class = verdict(code)
     order_id = row.get("orderId") if isinstance(row, dict) else None
-    return ItemAnswer(
-        accepted, order_id if isinstance(order_id, str) and order_id else None, str(code), text, error_class
-    )
+    order_id = order_id if isinstance(order_id, str) and order_id else None
+    if code is None:
+        return ItemAnswer(None, order_id, "", text or "the answer has no code for it", "retryable")
+    accepted, error_class = verdict(code)
+    return ItemAnswer(accepted, order_id, str(code), text, error_class)
 
 
 def _listed(value: object, count: int) -> list[dict[str, Any]]:

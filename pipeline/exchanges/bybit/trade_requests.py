@@ -197,8 +197,10 @@ def _word_problems(item: OrderItem) -> list[tuple[str, str]]:
     ]
     if item.size is None:
         found.append(("size", "is missing"))
-    if (item.price is None) == (item.order_type == "limit"):
-        found.append(("price", "is missing" if item.price is None else "a market order has none"))
+    if item.price is None and item.order_type == "limit":
+        found.append(("price", "is missing"))
+    if item.price is not None and item.order_type == "market":
+        found.append(("price", "a market order has none"))
     return found
 
 
