@@ -24,7 +24,7 @@ SOURCE ?= unknown
 AUTOBAHN := .venv-autobahn
 PYTHON2 ?= python2.7
 
-.PHONY: demo test test-quick bench autobahn manifests image test-image docs sbom licences check lint typecheck format lock python clean help
+.PHONY: demo test test-quick bench autobahn manifests image test-image test-kube docs sbom licences check lint typecheck format lock python clean help
 
 help:
 	@echo 'make demo        start the pipeline on simulated venues; needs no keys and no Kafka'
@@ -34,6 +34,7 @@ help:
 	@echo 'make manifests   judge k8s/, alerts, dashboard and Containerfile'
 	@echo 'make image       build the image (BUILDER=docker for another builder than podman)'
 	@echo 'make test-image  build the image on a base of its own and run it as Kubernetes would; root, Debian, minutes'
+	@echo 'make test-kube   apply k8s/ to a real Kubernetes API server; needs Go, and minutes to build it once'
 	@echo 'make docs        build the documentation site into build/docs'
 	@echo 'make sbom        write the bill of materials, build/sbom.cdx.json (CycloneDX), from the lock'
 	@echo 'make licences    fail for a dependency whose licence pyproject.toml does not allow'
@@ -60,6 +61,9 @@ manifests: $(DEV)/installed-$(VERSION)
 
 test-image: $(DEV)/installed-$(VERSION)
 	$(DEV)/bin/python -m pytest tests/k8s -m image $(PYTEST_ARGS)
+
+test-kube: $(DEV)/installed-$(VERSION)
+	$(DEV)/bin/python -m pytest tests/k8s -m kube $(PYTEST_ARGS)
 
 image:
 	$(BUILDER) build -f Containerfile -t $(IMAGE) --build-arg VERSION=$(RELEASE) \

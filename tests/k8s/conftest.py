@@ -13,15 +13,20 @@ _HERE = Path(__file__).parent
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "image: builds and runs the image, which takes minutes; only with `-m image`")
+    config.addinivalue_line(
+        "markers", "kube: asks a real API server, which takes minutes to build; only with `-m kube`"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps this folder's tests together, and those of the image out unless they are asked for."""
+    """Keeps this folder's tests together, and those that take minutes out unless they are asked for."""
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.xdist_group("k8s"))
-    if "image" not in config.option.markexpr:
-        wanted = [item for item in items if item.get_closest_marker("image") is None]
+    for marker in ("image", "kube"):
+        if marker in config.option.markexpr:
+            continue
+        wanted = [item for item in items if item.get_closest_marker(marker) is None]
         config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
         items[:] = wanted
 

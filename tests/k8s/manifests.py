@@ -16,8 +16,10 @@ K8S = ROOT / "k8s"
 
 OVERLAYS = ("overlays/market-data", "overlays/accounts", "overlays/demo")
 PRODUCTION = ("overlays/market-data", "overlays/accounts")
+IN_PLACE = "overlays/market-data-in-place"
+"""`overlays/market-data` with its configuration under a name that stays."""
 OPERATORS = ("operators/market-data", "operators/accounts", "operators/kafka", "operators/monitoring")
-KUSTOMIZATIONS = (*OVERLAYS, *OPERATORS)
+KUSTOMIZATIONS = (*OVERLAYS, IN_PLACE, *OPERATORS)
 
 Object = dict[str, Any]
 

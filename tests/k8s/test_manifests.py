@@ -20,6 +20,7 @@ from pipeline.exchanges import VENUES
 from pipeline.feeds.settings import VenueSettings
 from pipeline.model.secret import Secret
 from tests.k8s.manifests import (
+    IN_PLACE,
     K8S,
     KUSTOMIZATIONS,
     OVERLAYS,
@@ -464,6 +465,19 @@ def test_a_changed_configuration_is_a_rollout(rendered: Rendered, overlay: str) 
     assert volume["configMap"]["name"] == name
     (path,) = (m["mountPath"] for m in container(manifests.connector)["volumeMounts"] if m["name"] == volume["name"])
     assert container(manifests.connector)["args"] == ["--config", f"{path}/config.yaml"]
+
+
+def test_a_configuration_that_is_changed_in_place_keeps_its_name(rendered: Rendered) -> None:
+    rolling, in_place = rendered["overlays/market-data"], rendered[IN_PLACE]
+    assert "immutable" not in in_place.config_map
+    assert loads(in_place.config).reload.check > 0, "nobody sends these pods a signal"
+    name = in_place.config_map["metadata"]["name"]
+    assert name == "pipeline-config-market-data"
+    # Nothing else differs, so that one can become the other.
+    text = json.dumps(in_place.objects).replace(f'"{name}"', f'"{rolling.config_map["metadata"]["name"]}"')
+    same = json.loads(text)
+    next(each for each in same if each["kind"] == "ConfigMap")["immutable"] = True
+    assert same == list(rolling.objects)
 
 
 def test_the_base_has_a_configuration_that_the_program_takes() -> None:

@@ -35,6 +35,11 @@ def kustomize(folder: Path) -> str:
     return run([str(_python_tools() / "bin/kubectl"), "kustomize", str(folder)])
 
 
+def kubectl(*arguments: str, kubeconfig: Path) -> str:
+    """Talk to an API server; says what it says. Raises `ToolFailed`."""
+    return run([str(_python_tools() / "bin/kubectl"), f"--kubeconfig={kubeconfig}", *arguments])
+
+
 def hadolint(file: Path) -> None:
     """Judge a Containerfile. Raises `ToolFailed` with what is wrong."""
     run([str(_python_tools() / "bin/hadolint"), "--no-color", str(file)])
@@ -68,17 +73,17 @@ def run(command: Sequence[str], *, folder: Path | None = None, env: dict[str, st
 def _python_tools() -> Path:
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
     # Some of the packages are compiled for one version of Python.
-    return _provided(f"tools-{digest}-{sys.implementation.cache_tag}", _install_python_tools)
+    return provided(f"tools-{digest}-{sys.implementation.cache_tag}", _install_python_tools)
 
 
 def _install_python_tools(target: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    _fetch([*pip, "--require-hashes", "--target", str(target), "-r", str(LOCK)], target.parent)
+    fetch([*pip, "--require-hashes", "--target", str(target), "-r", str(LOCK)], target.parent)
 
 
 def _promtool() -> Path:
     found = shutil.which("promtool")
-    return Path(found) if found else _provided("promtool", _unpack_prometheus) / "usr/bin/promtool"
+    return Path(found) if found else provided("promtool", _unpack_prometheus) / "usr/bin/promtool"
 
 
 def _unpack_prometheus(target: Path) -> None:
@@ -92,23 +97,26 @@ def _unpack_package(target: Path) -> None:
         raise ProvisioningError(f"promtool is not on the PATH, and without {missing[0]} it cannot be fetched")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         try:
-            _fetch(["apt-get", "download", "-qq", _PROMETHEUS], Path(scratch))
+            fetch(["apt-get", "download", "-qq", _PROMETHEUS], Path(scratch))
         except ProvisioningError:
             if os.geteuid():
                 raise
-            _fetch(["apt-get", "update", "-qq"], Path(scratch))  # a new machine has no lists, or old ones
-            _fetch(["apt-get", "download", "-qq", _PROMETHEUS], Path(scratch))
+            fetch(["apt-get", "update", "-qq"], Path(scratch))  # a new machine has no lists, or old ones
+            fetch(["apt-get", "download", "-qq", _PROMETHEUS], Path(scratch))
         (package,) = Path(scratch).glob("*.deb")
-        _fetch(["dpkg-deb", "--extract", str(package), str(target)], Path(scratch))
+        fetch(["dpkg-deb", "--extract", str(package), str(target)], Path(scratch))
 
 
-def _fetch(command: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=_FETCH_WITHIN_S)
+def fetch(
+    command: Sequence[str], folder: Path, *, within_s: float = _FETCH_WITHIN_S, env: dict[str, str] | None = None
+) -> None:
+    """Run what gets or makes a tool, in a folder. Raises `ProvisioningError` with what it says."""
+    done = subprocess.run(command, check=False, cwd=folder, env=env, capture_output=True, text=True, timeout=within_s)
     if done.returncode:
         raise ProvisioningError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
 
 
-def _provided(name: str, make: Callable[[Path], None]) -> Path:
+def provided(name: str, make: Callable[[Path], None]) -> Path:
     """A folder of the cache, made if it is not there; half of one is never seen."""
     cache = cache_folder()
     folder = cache / name
