@@ -22,6 +22,7 @@ from pipeline.sim.bybit_conditions import (
     LiquidationTopic,
     SilentTopic,
 )
+from pipeline.sim.bybit_dcp import DisconnectionProtection
 from pipeline.sim.bybit_private import PrivateSide
 from pipeline.sim.bybit_signed import SignedRest
 from pipeline.sim.bybit_streams import INTERVALS_MS, BookTopic, KlineTopic, TickerTopic, TradeTopic
@@ -93,8 +94,9 @@ class BybitDialect:
 
     def __attrs_post_init__(self) -> None:
         self._private = PrivateSide(self.floor, self.accounts)
-        self._signed = SignedRest(self.floor, self.accounts)
         self.trade = TradeSide(self.floor, self.toggles, self.limits, self._private.account)
+        protection = DisconnectionProtection(self.floor, self.toggles, self.trade.matching, self.accounts)
+        self._signed = SignedRest(self.floor, self.accounts, protection)
 
     @property
     def tally(self) -> Tally:

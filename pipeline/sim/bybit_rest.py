@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from pipeline.sim.bybit_conditions import WHOLE, full_update_id, price_limits
+from pipeline.sim.bybit_streams import TICKERS, contract_ticker
 from pipeline.sim.floor import Floor
 from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
@@ -14,6 +15,11 @@ from pipeline.sim.market import Engine, View
 MARKETS = ("spot", "linear", "inverse", "option")
 WITH_LIMITS = ("spot", "linear", "inverse")
 """Categories with price limits and full books."""
+_OPTION_NAMES = {
+    "bidPrice": "bid1Price", "bidSize": "bid1Size", "bidIv": "bid1Iv", "askPrice": "ask1Price", "askSize": "ask1Size",
+    "askIv": "ask1Iv", "markPriceIv": "markIv",
+}  # fmt: skip
+"""What REST calls fields of an option's ticker."""
 LAUNCH_MS = "1585526400000"
 MOST = {"spot": "83", "linear": "1190.000", "inverse": "25000000", "option": "500"}
 """Size of the largest order."""
@@ -35,6 +41,8 @@ def answer(floor: Floor, request: Request) -> Response | None:
             return _book(floor, request.query.get("category", ""), MARKETS, request.query)
         case "/v5/market/full_orderbook":
             return _full_book(floor, request.query)
+        case "/v5/market/tickers":
+            return _tickers(floor, request.query)
         case "/v5/market/price-limit":
             return _price_limit(floor, request.query)
         case "/v5/spread/instrument":
@@ -208,6 +216,36 @@ def _spread_row(listing: Listing) -> dict[str, Any]:
             {"symbol": spot.replace("/", ""), "contractType": "Spot"},
         ],
     }
+
+
+def _tickers(floor: Floor, query: dict[str, str]) -> Response:
+    category, symbol, base = query.get("category", ""), query.get("symbol"), query.get("baseCoin")
+    if category not in MARKETS:
+        return _error(floor, "Category is invalid")
+    if category == "option" and not symbol and not base:
+        return _error(floor, "symbol or baseCoin is needed")
+    found = [
+        each
+        for each in floor.market.of(category)
+        if (not symbol or each.symbol == symbol) and (not base or category != "option" or each.base == base)
+    ]
+    if symbol and not found:
+        return _error(floor, "Symbol Invalid")
+    rows = [_ticker(floor.market.engine(each), floor.clock.now_ms()) for each in found]
+    return _envelope(floor, {"category": category, "list": rows})
+
+
+def _ticker(engine: Engine, now_ms: int) -> dict[str, str]:
+    """As the topic has it, under REST's names."""
+    market, listing = engine.listing.market, engine.listing
+    row = TICKERS.get(market, contract_ticker)(engine, now_ms)
+    if market == "option":
+        return {_OPTION_NAMES.get(name, name): value for name, value in row.items()}
+    if market == "spot":
+        for name, side in (("bid1", engine.bids), ("ask1", engine.asks)):
+            row |= {f"{name}Price": engine.price(side.best), f"{name}Size": engine.size(side.lots[side.best])}
+        return row
+    return row | {"deliveryTime": str(listing.expiry_ms or 0)}
 
 
 def _price_limit(floor: Floor, query: dict[str, str]) -> Response:

@@ -1,4 +1,4 @@
-"""Bybit's signed GETs: an account's orders, executions, positions and balances, page by page."""
+"""Bybit's signed REST: an account's orders, executions, positions and balances, page by page, and its protection."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import attrs
+import msgspec
 
 from pipeline.model.rate import Budget, Rate
+from pipeline.sim import bybit_dcp
 from pipeline.sim import bybit_rows as rows
 from pipeline.sim.accounts import Fill, Order, Position, SimulatedAccount
+from pipeline.sim.bybit_dcp import PRODUCTS, DisconnectionProtection
 from pipeline.sim.bybit_signature import is_signed
 from pipeline.sim.floor import Floor
 from pipeline.sim.http import Request, Response
 
-PER_ACCOUNT = Rate(50, 1.0)
-"""Requests to one endpoint."""
+PER_ACCOUNT, PROTECTION = Rate(50, 1.0), Rate(5, 1.0)
+"""Requests to one endpoint; those about disconnection protection are fewer."""
 RECV_WINDOW_MS = 5000
 EARLY_MS = 1000
 """A timestamp may not be this much ahead of the venue's clock."""
 WINDOW_MS = 7 * 24 * 3600 * 1000
 CLOSED_SHOWN = 500
 MARKETS = ("spot", "linear", "inverse", "option")
+DCP_INFO, DCP_WINDOW = "/v5/account/query-dcp-info", "/v5/order/disconnected-cancel-all"
 
 T = TypeVar("T", Order, Fill)
 Query = dict[str, str]
@@ -48,14 +52,15 @@ class SignedRest:
 
     floor: Floor
     accounts: Sequence[SimulatedAccount]
+    protection: DisconnectionProtection
     _budgets: dict[tuple[int, str], Budget] = attrs.field(factory=dict, init=False)
 
     def answer(self, request: Request) -> Response | None:
-        """The response to a GET of a signed path; None for any other."""
-        endpoint = ENDPOINTS.get(request.path)
-        if endpoint is None or request.method != "GET":
+        """The response to a request of a signed path by its method; None for any other."""
+        endpoint = ENDPOINTS.get(request.path) if request.method == "GET" else None
+        if endpoint is None and (request.method, request.path) not in (("GET", DCP_INFO), ("POST", DCP_WINDOW)):
             return None
-        if request.body:
+        if request.body and request.method == "GET":
             return Response.json({"error": "a GET has no body"}, 403)
         if any(name not in request.headers for name in ("x-bapi-api-key", "x-bapi-timestamp", "x-bapi-sign")):
             return Response.json({"error": "headers of authentication are missing"}, 401)
@@ -64,7 +69,12 @@ class SignedRest:
         try:
             account = self._authenticated(request)
             headers = self._take(account, request.path)
-            result = endpoint(account, request.query, self.floor.clock.now_ms())
+            if endpoint is not None:
+                result = endpoint(account, request.query, self.floor.clock.now_ms())
+            elif request.path == DCP_INFO:
+                result = self._protection_info(account)
+            else:
+                self._set_protection(account, request)
         except BadRequest as error:
             code, text = error.code, str(error)
         body = {"retCode": code, "retMsg": text, "result": result, "retExtInfo": {}}
@@ -85,7 +95,10 @@ class SignedRest:
             where = f"req_timestamp[{sent_ms}],server_timestamp[{now_ms}],recv_window[{window_ms}]"
             why = f"invalid request, please check your server timestamp or recv_window param. {where}"
             raise BadRequest(10002, why)
-        origin = f"{stamp}{key}{window}{request.target.partition('?')[2]}"
+        payload = (
+            request.body.decode(errors="replace") if request.method == "POST" else request.target.partition("?")[2]
+        )
+        origin = f"{stamp}{key}{window}{payload}"
         if not is_signed(account.settings, origin, request.headers["x-bapi-sign"]):
             raise BadRequest(10004, f"error sign! origin_string[{origin}]")
         allowed = account.settings.permissions
@@ -95,18 +108,40 @@ class SignedRest:
 
     def _take(self, account: SimulatedAccount, path: str) -> Mapping[str, str]:
         """Use one request of the account's limit; the headers that tell what is left."""
-        budget = self._budgets.setdefault((account.index, path), Budget(PER_ACCOUNT))
+        rate = PROTECTION if path in (DCP_INFO, DCP_WINDOW) else PER_ACCOUNT
+        budget = self._budgets.setdefault((account.index, path), Budget(rate))
         now_us = self.floor.clock.now_us()
         now = now_us / 1e6
         if wait := budget.wait(now):
             raise BadRequest(10006, f"Too many visits! Try again in {wait:.3f} s.")
         budget.take(now)
-        left = next((count for count in range(PER_ACCOUNT.count, 0, -1) if not budget.wait(now, count)), 0)
+        left = next((count for count in range(rate.count, 0, -1) if not budget.wait(now, count)), 0)
         return {
-            "X-Bapi-Limit": str(PER_ACCOUNT.count),
+            "X-Bapi-Limit": str(rate.count),
             "X-Bapi-Limit-Status": str(left),
             "X-Bapi-Limit-Reset-Timestamp": str(now_us // 1000 + (0 if left else int(budget.wait(now) * 1000))),
         }
+
+    def _protection_info(self, account: SimulatedAccount) -> dict[str, Any]:
+        found = [
+            {"product": product, "dcpStatus": "ON", "timeWindow": str(self.protection.window(account, product))}
+            for product in PRODUCTS
+        ]
+        return {"dcpInfos": found}
+
+    def _set_protection(self, account: SimulatedAccount, request: Request) -> None:
+        try:
+            body = msgspec.json.decode(request.body, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError):
+            raise _invalid("the body is no JSON object") from None
+        product, seconds = body.get("product", "OPTIONS"), body.get("timeWindow")
+        if not account.settings.may_trade:
+            raise BadRequest(10005, "Permission denied, please check your API key permissions.")
+        if product not in PRODUCTS:
+            raise _invalid("product is invalid")
+        if type(seconds) is not int or not bybit_dcp.SHORTEST_S <= seconds <= bybit_dcp.LONGEST_S:
+            raise _invalid("timeWindow is invalid")
+        self.protection.set_window(account, product, seconds)
 
 
 def _open_orders(account: SimulatedAccount, query: Query, now_ms: int) -> dict[str, Any]:

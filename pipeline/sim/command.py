@@ -37,12 +37,26 @@ Accounts (--account) trade on demand, connected or not; prices, sizes and amount
   curl -d '{"market":"linear","symbol":"BTCUSDT","rate":"0.0001"}' URL/sim/funding
   curl -d '{"expired":false,"drop":false}' URL/sim/revoke     the key is refused from now on
   curl 'URL/sim/account?name=KEY'                             orders, fills, positions, balances
+Orders that clients enter (Bybit /v5/trade, OKX /ws/v5/private) meet the generated market: they take from its book, and
+fill when it trades through their price. Each is counted:
+  curl 'URL/sim/orders?name=KEY'                              per client order id: create, amend, cancel received, taken
 With several accounts each body has "account". Data that nothing generates is sent as it is given:
   curl -d '{"topic":"system.status","data":[]}' URL/sim/public        OKX: "arg" instead of "topic"
   curl -d '{"topic":"strategy","data":[]}' URL/sim/private            likewise
 
 Faults: drop silence garbage oversize malformed_json binary fragmented close notice gap stall refuse_topic refuse_login
 slow_ack http_refuse clear. Fields: connection endpoint topic seconds count code error reason status size.
+
+Faults of order entry, for the next `count` requests (1), or only those of an `action` (create, amend, cancel):
+  drop_before_take    the connection is cut, the orders are not taken
+  drop_before_ack     the orders are taken, the connection is cut instead of an answer
+  ambiguous_code      a code that leaves the outcome open: `error`; `taken` (true) says what it was
+  rate_limited        the venue's code for too many requests; nothing is taken
+  refuse_order        one order is refused with the code `error` and the text `reason`
+  fill_before_ack     a new order is filled before its acknowledgement
+  fill_before_cancel  an order is filled just before its cancellation arrives
+  hold_acks           orders are taken, answers wait; release_acks sends them
+  ends_soon           order-entry connections end in `seconds` (60): Bybit answers 10019, OKX gives notice
 """
 
 
@@ -87,6 +101,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--account", type=_account, action="append", default=[], metavar="KEY:SECRET[:PASSPHRASE]",
         help="made-up credentials that may log in; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--order-factor",
+        type=_whole(1, 1000),
+        default=1,
+        metavar="N",
+        help="accounts may send so many times the orders that the venue's lowest tier may",
+    )
     parser.add_argument(
         "--fault", type=_fault, action="append", default=[], metavar="KIND[:FIELD=VALUE,...]@SECONDS",
         help="break something at a time; repeatable",
@@ -163,7 +184,9 @@ def _prepare(args: argparse.Namespace, journal: TextIO | None) -> AbstractAsyncC
     replay = None
     if args.replay:
         replay = ReplaySettings(tuple(args.replay), args.speed, args.replay_rate, args.loop, args.wait_for)
-    limits: Limits = attrs.evolve(default_limits(args.venue), frames_per_send=args.burst)
+    limits: Limits = attrs.evolve(
+        default_limits(args.venue), frames_per_send=args.burst, order_factor=args.order_factor
+    )
     return open_venue(
         args.venue,
         host=args.host,

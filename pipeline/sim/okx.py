@@ -30,6 +30,7 @@ from pipeline.sim.okx_channels import (
     topic_arg,
     topic_name,
 )
+from pipeline.sim.okx_countdown import Countdown
 from pipeline.sim.okx_private import AccountChannels, faults_of
 from pipeline.sim.okx_public import PublicStreams
 from pipeline.sim.okx_trade import MASS_CANCEL, OPS, TradeSide
@@ -81,9 +82,10 @@ class OkxDialect:
     def __attrs_post_init__(self) -> None:
         by_name = {each.name: each for each in self.accounts}
         self._private = AccountChannels(self.floor, by_name, self.limits.page_rows)
-        self._account_rest = AccountRest(self.accounts, self.floor.clock, self.limits.login_age)
         self._public = PublicStreams(self.floor.market, {"status": [_past_maintenance(self.floor.clock.now_ms())]})
         self.trade = TradeSide(self.floor, self.toggles, self.limits, self._account)
+        countdown = Countdown(self.toggles, self.trade.matching)
+        self._account_rest = AccountRest(self.accounts, self.floor.clock, self.limits.login_age, countdown)
 
     @property
     def tally(self) -> Tally:

@@ -1,4 +1,4 @@
-"""OKX's signed REST endpoints: balance, positions, configuration, orders and fills of an account."""
+"""OKX's signed REST endpoints: balance, positions, configuration, orders and fills of an account; its countdown."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import attrs
+import msgspec
 
+from pipeline.model.rate import Rate
+from pipeline.sim import okx_countdown
 from pipeline.sim.accounts import Fill, Order, SimulatedAccount
+from pipeline.sim.allowance import Allowances
 from pipeline.sim.clock import SimulatedClock
 from pipeline.sim.http import Request, Response
 from pipeline.sim.okx_account_rows import account_row, held, position_row, uid
+from pipeline.sim.okx_countdown import Countdown
 from pipeline.sim.okx_order_rows import bill_id, order_state, order_type, rest_fill_row, rest_order_row, sub_type
 
 PAGE_ROWS = 100
 FILLS_S = 3 * 86_400
 """How far back the fills go."""
 REFUSED_STATUS = 401
+COUNTDOWN = "/api/v5/trade/cancel-all-after"
+COUNTDOWN_RATE = Rate(1, 1.0)
 
 
 @attrs.define(eq=False)
@@ -44,15 +51,17 @@ class AccountRest:
     clock: SimulatedClock
     timestamp_age: float
     """How old a request's timestamp may be."""
+    countdown: Countdown
+    _allowances: Allowances = attrs.field(factory=Allowances, init=False)
 
     def answer(self, request: Request) -> Response | None:
-        """The response to a GET; None for a path that is none of these."""
-        endpoint = _ENDPOINTS.get(request.path)
-        if endpoint is None or request.method != "GET":
+        """The response to a request; None for a path and method that are none of these."""
+        endpoint = _ENDPOINTS.get(request.path) if request.method == "GET" else None
+        if endpoint is None and (request.method, request.path) != ("POST", COUNTDOWN):
             return None
         try:
             account = self._authorized(request)
-            rows = endpoint(account, request.query)
+            rows = self._count_down(account, request) if endpoint is None else endpoint(account, request.query)
         except _Refusal as refusal:
             return refusal.response
         return Response.json({"code": "0", "msg": "", "data": rows})
@@ -78,6 +87,25 @@ class AccountRest:
         if permissions is not None and request.path.split("/")[3] not in permissions:
             raise _Refusal("50120", "This API key doesn't have permission to use this function.", REFUSED_STATUS)
         return account
+
+    def _count_down(self, account: SimulatedAccount, request: Request) -> Rows:
+        try:
+            body = msgspec.json.decode(request.body, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError):
+            raise _Refusal("50000", "Body for POST request can not be empty.", 400) from None
+        text = body.get("timeOut")
+        if not account.settings.may_trade:
+            raise _Refusal("50120", "This API key doesn't have permission to use this function.", REFUSED_STATUS)
+        if not isinstance(text, str) or not text.isdecimal() or len(text) > 3:
+            raise _Refusal("51000", "Parameter timeOut error")
+        seconds = int(text)
+        if seconds and not okx_countdown.SHORTEST_S <= seconds <= okx_countdown.LONGEST_S:
+            raise _Refusal("51000", "Parameter timeOut error")
+        if not self._allowances.take(account.name, COUNTDOWN_RATE, self.clock.now_us() / 1e6):
+            raise _Refusal("50011", "Too Many Requests", 429)
+        self.countdown.set(account, seconds)
+        now_ms = self.clock.now_ms()
+        return [{"triggerTime": str(now_ms + 1000 * seconds) if seconds else "0", "tag": "", "ts": str(now_ms)}]
 
     def _check_time(self, timestamp: str) -> None:
         try:
@@ -149,7 +177,7 @@ def _config(account: SimulatedAccount, query: Query) -> Rows:
             "mainUid": number,
             "mgnIsoMode": "automatic",
             "opAuth": "0",
-            "perm": "read_only",
+            "perm": "read_only,trade" if account.settings.may_trade else "read_only",
             "posMode": "net_mode",
             "roleType": "0",
             "spotBorrowAutoRepay": False,
@@ -174,6 +202,20 @@ def _pending(account: SimulatedAccount, query: Query) -> Rows:
         and query.get("state", order_state(each)) == order_state(each)
     ]
     return _order_rows(account, _page(orders, query, lambda order: order.order_id))
+
+
+def _history(account: SimulatedAccount, query: Query) -> Rows:
+    if not query.get("instType"):
+        raise _Refusal("50014", "Parameter instType can not be empty.", 400)
+    closed = [
+        each
+        for each in account.orders.values()
+        if not each.is_open
+        and _meant(account, each, query)
+        and query.get("ordType", order_type(each)) == order_type(each)
+        and query.get("state", order_state(each)) == order_state(each)
+    ]
+    return _order_rows(account, _page(closed, query, lambda order: order.order_id))
 
 
 def _order(account: SimulatedAccount, query: Query) -> Rows:
@@ -213,6 +255,7 @@ _ENDPOINTS: dict[str, Callable[[SimulatedAccount, Query], Rows]] = {
     "/api/v5/account/positions": _positions,
     "/api/v5/account/config": _config,
     "/api/v5/trade/orders-pending": _pending,
+    "/api/v5/trade/orders-history": _history,
     "/api/v5/trade/order": _order,
     "/api/v5/trade/fills": _fills,
 }

@@ -1,4 +1,4 @@
-"""OKX's public REST endpoints: server time, instruments, underlyings, index tickers, order book."""
+"""OKX's public REST endpoints: server time, instruments, underlyings, tickers, mark prices, order book."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.sim.http import Request, Response
 from pipeline.sim.listing import Listing
 from pipeline.sim.market import View
 from pipeline.sim.okx_public import MARKETS
-from pipeline.sim.okx_streams import index_ticker, instrument_row, rows
+from pipeline.sim.okx_streams import index_ticker, instrument_row, mark_price, rows, ticker
 
 BOOK_ROWS, FULL_BOOK_ROWS = 400, 5000
 
@@ -31,6 +31,15 @@ def answer(floor: Floor, request: Request) -> Response | None:
             return _envelope([list(names)])
         case "/api/v5/market/index-tickers":
             return _index_tickers(floor, query)
+        case "/api/v5/public/mark-price":
+            return _mark_prices(floor, query)
+        case "/api/v5/market/ticker":
+            found = [each for each in floor.market.listings.values() if each.symbol == query.get("instId")]
+            return _tickers(floor, found)
+        case "/api/v5/market/tickers":
+            if query.get("instType") not in MARKETS:
+                return _error("51000", "Parameter instType error")
+            return _tickers(floor, floor.market.of(query["instType"]))
         case "/api/v5/market/books":
             return _book(floor, query, BOOK_ROWS)
         case "/api/v5/market/books-full":
@@ -79,6 +88,24 @@ def _index_tickers(floor: Floor, query: dict[str, str]) -> Response:
         for index, listing in first.items()
         if query.get("instId", index) == index and query.get("quoteCcy", listing.quote) == listing.quote
     ]
+    return _envelope(found) if found else _error("51001", "Instrument ID or Spread ID doesn't exist.")
+
+
+def _mark_prices(floor: Floor, query: dict[str, str]) -> Response:
+    """Spot instruments are found as MARGIN."""
+    kind, name = query.get("instType", ""), query.get("instId")
+    if kind not in ("MARGIN", *MARKETS) or kind == "SPOT":
+        return _error("51000", "Parameter instType error")
+    market = "SPOT" if kind == "MARGIN" else kind
+    listed = [each for each in floor.market.of(market) if name in (None, each.symbol)]
+    now_ms = floor.clock.now_ms()
+    found = [{**mark_price(floor.market.engine(each), now_ms), "ts": str(now_ms)} for each in listed]
+    return _envelope(found) if found else _error("51001", "Instrument ID or Spread ID doesn't exist.")
+
+
+def _tickers(floor: Floor, listed: list[Listing]) -> Response:
+    now_ms = floor.clock.now_ms()
+    found = [{**ticker(floor.market.engine(each), now_ms), "ts": str(now_ms)} for each in listed]
     return _envelope(found) if found else _error("51001", "Instrument ID or Spread ID doesn't exist.")
 
 
