@@ -252,7 +252,7 @@ def _parameters(action: str, entry: TradeItem) -> dict[str, object]:
         found |= named
         if action == AMEND:
             found |= {"newSz": item.size, "newPx": item.price}
-    found |= {name: value for name, value in extra_parameters(item.extras, EXTRAS[action]).items() if name != "ordType"}
+    found |= extra_parameters(item.extras, EXTRAS[action])
     return {name: value for name, value in found.items() if value is not None}
 
 

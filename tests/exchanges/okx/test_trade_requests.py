@@ -326,6 +326,13 @@ def test_a_batch_costs_by_orders_and_instruments() -> None:
     ]
 
 
+def test_two_orders_are_a_batch() -> None:
+    made = request(limit_order(), limit_order(), action=CANCEL)
+    assert [(cost.key, cost.rate.count, cost.units) for cost in costs(made)] == [
+        ("batch-cancel-orders BTC-USDT-SWAP", 300, 2)
+    ]
+
+
 def test_a_mass_cancel_costs_little() -> None:
     made = request(action=MASS_CANCEL, market="option", family="BTC-USD")
     assert [(cost.key, cost.rate.count, cost.units) for cost in costs(made)] == [("mass-cancel", 5, 1)]

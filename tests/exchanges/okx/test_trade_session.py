@@ -354,6 +354,12 @@ def test_numbers_in_the_place_of_texts() -> None:
     assert (answer.items, answer.in_time, answer.out_time) == ((ItemAnswer(True, "12345689"),), IN_TIME, None)
 
 
+@pytest.mark.parametrize("time", ["9" * 19, "9" * 5000, "-1", "1.5", "\u0661"])
+def test_a_time_that_is_none_costs_no_answer(time: str) -> None:
+    (answer,) = session_of(request(limit_order())).receive(response("0", row("0"), inTime=time, outTime=time), 7.0)
+    assert (answer.items[0].accepted, answer.in_time, answer.out_time) == (True, None, None)
+
+
 @pytest.mark.parametrize(
     "message",
     [
