@@ -22,6 +22,8 @@ from jgo.maven import Artifact, MavenContext
 
 PINS = Path(__file__).with_name("artifacts.sha256")
 REGISTRY_GROUP = "io/apicurio/"
+EXAMPLE_GROUPS = ("org/apache/avro/", "org/eclipse/jdt/")
+"""What decodes records in the pages' example in Java, and what compiles it."""
 
 _DOWNLOADS_AT_ONCE = 4
 _NETWORK_TRIES = 3
@@ -53,7 +55,16 @@ def read_pins(text: str) -> dict[str, str]:
 
 def kafka_jars() -> list[Path]:
     """The broker's class path, present and verified."""
-    return provision({path: digest for path, digest in _pinned().items() if not path.startswith(REGISTRY_GROUP)})
+    others = (REGISTRY_GROUP, *EXAMPLE_GROUPS)
+    return provision({path: digest for path, digest in _pinned().items() if not path.startswith(others)})
+
+
+def jars(*names: str) -> list[Path]:
+    """Single jars by the names of their artifacts, present and verified."""
+    pins = _pinned()
+    paths = [path for name in names for path in pins if PurePosixPath(path).parts[-3] == name]
+    assert len(paths) == len(names), f"not pinned: {names}"
+    return provision({path: pins[path] for path in paths})
 
 
 def registry_archive() -> Path:

@@ -12,6 +12,8 @@ from tests.services.artifacts import PINS, fetch, file_digest
 
 KAFKA = ("org.apache.kafka", "kafka_2.13", "4.1.0")
 LOGGING = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3")  # without a provider the broker logs nothing
+AVRO = ("org.apache.avro", "avro", "1.12.0")  # as docs/consumers.md says; what else it needs, the broker brings
+COMPILER = ("org.eclipse.jdt", "ecj", "3.40.0")  # the JVM of the tests has none
 REGISTRY = ("io.apicurio", "apicurio-registry-app", "3.0.9")
 
 
@@ -23,8 +25,8 @@ def wanted(context: MavenContext) -> Iterator[Artifact]:
     inputs, transitive = context.resolver.resolve([Dependency(kafka)])
     for dependency in (*inputs, *transitive):
         yield dependency.artifact
-    group, name, version = LOGGING
-    yield context.project(group, name).at_version(version).artifact()
+    for group, name, version in (LOGGING, AVRO, COMPILER):
+        yield context.project(group, name).at_version(version).artifact()
     group, name, version = REGISTRY
     yield context.project(group, name).at_version(version).artifact(classifier="all", packaging="tar.gz")
 
