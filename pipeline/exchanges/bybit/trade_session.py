@@ -18,8 +18,6 @@ from pipeline.model.events import Micros
 from pipeline.model.rate import Rate
 
 ENDPOINT = "trade"
-MOST_PENDING = 10_000
-"""Requests whose answer is awaited; of more, the oldest are forgotten. They have been unknown for long by then."""
 _NOTHING_TO_SUBSCRIBE = EndpointLimits(0, 0, 0, 0, Rate(1, 1.0), 0)
 
 
@@ -39,8 +37,6 @@ class _TradeLine(BybitSession):
     def submit(self, request: TradeRequest, now: float) -> None:
         self._outbox.append(frame(request, self.venue_time(now)))
         self._pending[request.id] = request
-        if len(self._pending) > MOST_PENDING:
-            del self._pending[next(iter(self._pending))]
 
     def answers(self, message: bytes, now: float) -> list[Answer]:
         if self.receive(message, now):

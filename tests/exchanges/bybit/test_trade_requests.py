@@ -241,6 +241,7 @@ def test_every_parameter_in_its_type(action: str, market: str) -> None:
         (limit("spread"), "market"),
         (limit("futures"), "market"),
         (limit(client_order_id=None), "client_order_id"),
+        (limit(client_order_id=None, order_id="o1"), "client_order_id"),
         (limit(client_order_id=""), "client_order_id"),
         (limit(client_order_id="x" * 37), "client_order_id"),
         (limit(client_order_id="a.b"), "client_order_id"),

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pipeline.exchanges.accounts import Credentials, Login
 from pipeline.exchanges.bybit.signing import signature
 from pipeline.exchanges.bybit.trade_answers import verdict
-from pipeline.exchanges.bybit.trade_session import MOST_PENDING
 from pipeline.exchanges.bybit.venue import Bybit
 from pipeline.exchanges.trading import Answer, ItemAnswer, ReportedLimit, TradeItem, TradeRequest, TradeSession
 from pipeline.exchanges.venue import SessionTimes
@@ -368,14 +367,6 @@ def test_what_cannot_be_read_is_a_notice(message: bytes) -> None:
     assert session.receive(message, 0.3) == []
     assert len(session.notices()) == 1
     assert session.notices() == []
-
-
-def test_the_oldest_request_without_an_answer_is_forgotten() -> None:
-    session = live()
-    ask(session, *(request(CREATE, limit(), id=f"r{n}") for n in range(MOST_PENDING + 1)))
-    assert reply(session, reqId="r0") == []
-    assert len(reply(session, reqId="r1")) == 1
-    assert len(reply(session, reqId=f"r{MOST_PENDING}")) == 1
 
 
 # What ends a connection.
