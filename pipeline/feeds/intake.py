@@ -12,7 +12,7 @@ import attrs
 import structlog
 import trio
 
-from pipeline.exchanges.venue import Subscription, Venue
+from pipeline.exchanges.venue import Catalogue, Subscription, Venue
 from pipeline.feeds.account_file import AccountFile
 from pipeline.feeds.account_state import AccountState
 from pipeline.feeds.catalogue import InstrumentBook, read_market
@@ -195,6 +195,21 @@ class Intake:
         """Ask for new snapshots of order books, as `Link.renew_books`."""
         found = [link.renew_books(wanted, reason) for link in self._links.values()]
         return sum(renewed for renewed, _ in found), sum(waiting for _, waiting in found)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The instruments known so far; it follows the venue."""
+        return self._instruments.entries
+
+    @property
+    def rest(self) -> VenueRest | None:
+        """The venue's REST hosts; None before `run`."""
+        return self._rest
+
+    @property
+    def connects(self) -> Limiter:
+        """Whose turn it is to connect to the venue."""
+        return self._connects
 
     @property
     def links(self) -> Mapping[str, Link]:

@@ -27,9 +27,10 @@ from pipeline.feeds.settings import BookSettings, VenueSettings
 from pipeline.feeds.specs import BBO, BOOK, session_times
 from pipeline.feeds.standing import BookStanding, book_standing
 from pipeline.feeds.tap import Archive, Tap
-from pipeline.feeds.venue_rest import VenueRest, credentials
-from pipeline.model.errors import BadMessage, LoginFailed, Refused, Retryable
-from pipeline.model.events import FeedStatus, Micros, Origin
+from pipeline.feeds.venue_rest import VenueRest, verified_credentials
+from pipeline.model.account import Order
+from pipeline.model.errors import LoginFailed, Refused, Retryable
+from pipeline.model.events import Event, FeedStatus, Micros, Origin
 from pipeline.model.latency import Latency
 from pipeline.model.stats import ConnectionStats
 from pipeline.session.clock import Clock
@@ -73,6 +74,8 @@ class Surroundings:
     """Where what accounts have shown outlives the process; None: it does not."""
     safe_until: Callable[[], int] | None = None
     """Up to when all that was published survives a killed process, in microseconds; None: all does at once."""
+    on_order: Callable[[Order], None] | None = None
+    """Is told every order event of an account before it is published."""
 
 
 @attrs.define(eq=False)
@@ -247,20 +250,13 @@ class Link:
         raise end
 
     async def _keys(self) -> Credentials | None:
-        """What to log in with; asks the venue what is wrong with it after a login failed. Raises `Refused`."""
+        """What to log in with, if anything. Raises `Refused`."""
         rest, name = self.rest, self.plan.login
         if name is None or rest is None or rest.accounts is None:
             return None
-        keys = credentials(self.settings.accounts[name])
-        if self._login_failed:
-            rest.forget_clock()
-        await rest.measure_clock()
-        if self._login_failed:
-            try:
-                await rest.walk(rest.accounts.verify(), keys)
-            except (Retryable, BadMessage) as error:
-                log.warning("key_not_verified", connection=self.plan.id, text=str(error))
-        return keys
+        return await verified_credentials(
+            rest, self.settings.accounts[name], self.plan.id, login_failed=self._login_failed
+        )
 
     async def _keep_reconciled(self, leg: Leg, ready: trio.Event, account: AccountState, errands: Errands) -> None:
         """Complete the account's state whenever something may have been missed, and now and then."""
@@ -270,11 +266,23 @@ class Link:
         await account.keep_complete(
             leg.feed.connection,
             self._granted(),
-            self.around.publish,
+            self._publish_of_account(),
             errands,
             self.stats,
             at_once=not leg.seamless,
         )
+
+    def _publish_of_account(self) -> Publish:
+        publish, on_order = self.around.publish, self.around.on_order
+        if on_order is None:
+            return publish
+
+        def told(event: Event) -> bool:
+            if isinstance(event, Order):
+                on_order(event)
+            return publish(event)
+
+        return told
 
     def _granted(self) -> list[Subscription]:
         return [s for s in self.plan.subscriptions if s.topic not in self.stats.refused]
@@ -291,7 +299,9 @@ class Link:
         session = venue.session(plan.endpoint, wanted, session_times(venue.session_times, settings), login)
         # A replacement must not take things for published that its predecessor has only just received.
         resume = self._resume if leg.before is None else dict(self._resume)
-        publish = around.publish if self.account is None else self.account.publishing(around.publish, stats)
+        publish = around.publish
+        if self.account is not None:
+            publish = self.account.publishing(self._publish_of_account(), stats)
         chain = Chain(venue, plan.endpoint, name, self.catalogue, publish, self._book_options, resume, plan.account)
         times = FeedTimes(settings.timeouts.first_data, settings.silent_reconnects)
 

@@ -11,7 +11,7 @@ import trio
 
 from pipeline.exchanges.accounts import Accounts, Credentials, Login, Post, Requests, Steps, T
 from pipeline.feeds.settings import AccountSettings
-from pipeline.model.errors import BadMessage, Refused, SessionError
+from pipeline.model.errors import BadMessage, Refused, Retryable, SessionError
 from pipeline.model.events import Micros
 from pipeline.session.clock import Clock
 from pipeline.session.errors import RequestRefused
@@ -121,3 +121,19 @@ class VenueRest:
             return await self.public.get_json_bytes(path)
         # Signed per attempt: a signature ages while an attempt waits.
         return await self.private.get_json_bytes(path, sign=lambda: side.sign(keys, path, self.venue_time()))
+
+
+async def verified_credentials(
+    rest: VenueRest, settings: AccountSettings, connection: str, *, login_failed: bool
+) -> Credentials:
+    """What to log in with; after a failed login the venue is asked what is wrong with it. Raises `Refused`."""
+    keys = credentials(settings)
+    if login_failed:
+        rest.forget_clock()
+    await rest.measure_clock()
+    if login_failed and rest.accounts is not None:
+        try:
+            await rest.walk(rest.accounts.verify(), keys)
+        except (Retryable, BadMessage) as error:
+            log.warning("key_not_verified", connection=connection, text=str(error))
+    return keys
