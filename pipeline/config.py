@@ -67,6 +67,7 @@ class Config:
         idle = {
             "market": not any(venue.channels for venue in venues),
             "account": not any(account.channels for venue in venues for account in venue.accounts.values()),
+            "order": not any(self.orders.accounts.values()),
             "archive": not any(venue.archive is not None and venue.archive.topic for venue in venues),
         }
         kinds = {kind for kind in KINDS if not idle.get(group_of(kind), False)}

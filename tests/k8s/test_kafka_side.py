@@ -40,13 +40,15 @@ def test_every_topic_that_an_installation_writes_is_there(rendered: Rendered, ov
 
 @pytest.mark.parametrize("overlay", PRODUCTION)
 def test_each_installation_has_a_user_with_the_rights_that_it_needs(rendered: Rendered, overlay: str) -> None:
-    settings = loads(rendered[overlay].config).kafka
+    config = loads(rendered[overlay].config)
+    settings = config.kafka
     user = rendered["operators/kafka"].one("KafkaUser", str(settings.properties["sasl.username"]))
     assert user["spec"]["authentication"] == {"type": str(settings.properties["sasl.mechanism"]).lower()}
     granted = rights(user)
     for event in EVENTS:
         name = topic_name(settings, event.KIND)
-        assert allowed(granted, "topic", name) >= {"Write", "Describe"}, name
+        expected = {"Write", "Describe", "DescribeConfigs"} if event.KIND in config.written_kinds else set()
+        assert allowed(granted, "topic", name) == expected, name
     assert allowed(granted, "topic", "other.topic") == set()
     watermark = f"{group_of(WATERMARK)}.{WATERMARK}"
     assert allowed(granted, "topic", watermark) >= {"Read", "Write", "Describe"}
