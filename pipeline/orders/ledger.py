@@ -1,0 +1,305 @@
+"""The ledger of an account: what was, or may have been, sent to the venue, on disk before it is sent.
+
+One file, written at its end only: a head with the ledger's identifier, then entries, each with its length, a checksum,
+and how much of the file was known to be on disk when it was written. That last number tells a torn end from damage: an
+end that was never known to be on disk may be missing, for nothing was done on its strength; anything else may not.
+
+When the file has grown, the entries that still count are written to a new one that takes its place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import uuid
+from pathlib import Path
+from threading import Lock
+from typing import IO
+from zlib import crc32
+
+import attrs
+import msgspec
+
+from pipeline.model.errors import ConfigError, PipelineError
+from pipeline.orders.ledger_entries import Entry, LedgerState
+from pipeline.sink.folders import sync_folder
+
+COMPACT_BYTES = 16 * 1024**2
+"""How much a file grows until it is worth writing anew."""
+
+_NAME = "ledger"
+_MAGIC = b"XPLEDG01"
+_HEAD = struct.Struct("<8s16sQ")
+"""Magic, identifier, and how many bytes were on disk when the file got its name."""
+_FRAME = struct.Struct("<IQ")
+"""Length of the entry, and how much of the file was on disk."""
+_SUM = struct.Struct("<I")
+_HEAD_BYTES = _HEAD.size + _SUM.size
+_FRAME_BYTES = _FRAME.size + _SUM.size
+_LONGEST = 1024**2
+"""Bytes of one entry: far above what the longest command makes."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Entry)
+
+
+class LedgerBroken(PipelineError):
+    """The disk failed: what it holds is not known any more, so nothing may be sent until the ledger is read anew."""
+
+
+@attrs.frozen
+class Recovery:
+    """What was found at the opening."""
+
+    is_new: bool
+    """Whether there was no ledger: another owner's history is not known here."""
+    entries: int
+    cut_bytes: int
+    """Of an end that a crash left unfinished."""
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """An open ledger; `open_ledger` makes one.
+
+    `append` may run while another thread is in `sync` or `compact`; each of the three has one caller at a time.
+    """
+
+    path: Path
+    state: LedgerState
+    recovery: Recovery
+    _lock: IO[str]
+    _descriptor: int
+    _size: int
+    _synced: int
+    """Bytes that are on disk."""
+    _compacted: int
+    """Size of the file when it was new."""
+    _compact_bytes: int
+    _files: int = attrs.field(default=0, init=False)
+    """How often another file took the place of the first one."""
+    _broken: str | None = attrs.field(default=None, init=False)
+    _guard: Lock = attrs.field(factory=Lock, init=False)
+    _since: list[Entry] | None = attrs.field(default=None, init=False)
+    """What was appended since a compaction has begun; None while there is none."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self._size
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether every entry is on disk."""
+        return self._synced >= self._size
+
+    @property
+    def wants_compaction(self) -> bool:
+        """Whether `compact` is worth its while."""
+        return self._size - self._compacted > self._compact_bytes
+
+    def append(self, *entries: Entry) -> None:
+        """Add entries to file and state: then they survive the process, and after `sync` the machine. Quick.
+
+        All of them or, raising `OSError` for a full disk or `LedgerBroken`, none.
+        """
+        with self._guard:
+            self._raise_if_broken()
+            frames = b"".join(_frame(entry, self._synced) for entry in entries)
+            try:
+                _write(self._descriptor, frames)
+            except OSError:
+                self._cut_back()
+                raise
+            self._size += len(frames)
+            for entry in entries:
+                self.state.apply(entry)
+            if self._since is not None:
+                self._since += entries
+
+    def sync(self) -> None:
+        """Wait until all that was appended is on disk; belongs into a thread.
+
+        Raises `LedgerBroken` if the disk fails: the system may have forgotten what it could not write.
+        """
+        with self._guard:
+            self._raise_if_broken()
+            descriptor, size, file = os.dup(self._descriptor), self._size, self._files
+        try:
+            os.fdatasync(descriptor)
+        except OSError as error:
+            self._broken = f"{self.path}: {error.strerror}"
+            raise LedgerBroken(self._broken) from None
+        finally:
+            os.close(descriptor)
+        with self._guard:
+            if file == self._files:
+                self._synced = max(self._synced, size)
+
+    def compact(self) -> None:
+        """Write the file anew with what still counts; belongs into a thread. After an `OSError` all is as before."""
+        with self._guard:
+            self._raise_if_broken()
+            entries = list(self.state.entries())
+            self._since = []
+        fresh = self.path.with_suffix(".new")
+        try:
+            body = b"".join(_frame(entry, 0) for entry in entries)
+            descriptor = _create(fresh, self.state.identifier, body)
+            try:
+                with self._guard:
+                    size = _HEAD_BYTES + len(body)
+                    late = b"".join(_frame(entry, size) for entry in self._since)
+                    _write(descriptor, late)
+                    os.fdatasync(descriptor)
+                    fresh.replace(self.path)
+                    os.close(self._descriptor)
+                    self._descriptor = descriptor
+                    self._size = self._synced = size + len(late)
+                    self._compacted = size
+                    self._files += 1
+            except OSError:
+                os.close(descriptor)
+                raise
+        finally:
+            self._since = None
+        sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Close the file and let others have it. What was not synced is left to the system."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._broken = f"{self.path} is closed"
+            self._lock.close()
+
+    def _raise_if_broken(self) -> None:
+        if self._broken is not None:
+            raise LedgerBroken(self._broken)
+
+    def _cut_back(self) -> None:
+        """Take back what was written of entries that do not fit."""
+        try:
+            os.ftruncate(self._descriptor, self._size)
+        except OSError as error:
+            self._broken = f"{self.path}: {error.strerror}"
+
+
+def open_ledger(folder: Path, remembered: int, compact_bytes: int = COMPACT_BYTES) -> Ledger:
+    """Open the ledger in a folder of its own, creating both; cuts off an end that a crash left unfinished.
+
+    Raises `ConfigError` if the folder cannot be used, if another process works in it, or if the file is damaged.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+        try:
+            return _open(folder / _NAME, lock, remembered, compact_bytes)
+        except BaseException:
+            lock.close()
+            raise
+    except OSError as error:
+        raise ConfigError([f"orders.directory: {folder} cannot be used: {error.strerror or error}"]) from None
+
+
+def _open(path: Path, lock: IO[str], remembered: int, compact_bytes: int) -> Ledger:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError([f"orders.directory: {path.parent} is in use by another process"]) from None
+    is_new = not path.exists()
+    if is_new:
+        fresh = path.with_suffix(".new")
+        os.close(_create(fresh, uuid.uuid4().hex, b""))
+        fresh.replace(path)
+        sync_folder(path.parent)
+        sync_folder(path.parent.parent)
+    state, entries, size, found = _read(path, remembered)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, size)
+        os.fsync(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    recovery = Recovery(is_new, entries, found - size)
+    return Ledger(path, state, recovery, lock, descriptor, size, size, size, compact_bytes)
+
+
+def _create(path: Path, identifier: str, body: bytes) -> int:
+    """A file on disk with its head and these frames, open for appending. Raises `OSError` and leaves nothing open."""
+    head = _HEAD.pack(_MAGIC, bytes.fromhex(identifier), _HEAD_BYTES + len(body))
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        _write(descriptor, head + _SUM.pack(crc32(head)) + body)
+        os.fsync(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _frame(entry: Entry, synced: int) -> bytes:
+    body = _encoder.encode(entry)
+    if len(body) > _LONGEST:
+        raise ValueError(f"an entry of {len(body)} bytes is longer than any command makes")
+    framed = _FRAME.pack(len(body), synced) + body
+    return _SUM.pack(crc32(framed)) + framed
+
+
+def _read(path: Path, remembered: int) -> tuple[LedgerState, int, int, int]:
+    """The state, how many entries made it, where the last whole one ends, and the file's size."""
+    data = path.read_bytes()
+    if len(data) < _HEAD_BYTES or data[:8] != _MAGIC or crc32(data[: _HEAD.size]) != _sum(data, _HEAD.size):
+        raise ConfigError([f"orders.directory: {path}: damaged at byte 0: no ledger begins like that"])
+    _, identifier, known = _HEAD.unpack_from(data)
+    state, count, at = LedgerState(identifier.hex(), remembered), 0, _HEAD_BYTES
+    while (frame := _frame_at(data, at)) is not None:
+        body, synced = frame
+        try:
+            state.apply(_decoder.decode(body))
+        except msgspec.MsgspecError as error:
+            what = f"the entry at byte {at} is none of this version's: {error}"
+            raise ConfigError([f"orders.directory: {path}: {what}"]) from None
+        known = max(known, synced)
+        count += 1
+        at += _FRAME_BYTES + len(body)
+    if at < max(known, _known_behind(data, at)):
+        # It was on disk, so something may have been sent on its strength.
+        what = f"damaged at byte {at}: what was sent cannot be told any more"
+        cure = "restore the file, or move its folder away: what is open then is looked up at the venue, and not sent"
+        raise ConfigError([f"orders.directory: {path}: {what}; {cure}"])
+    return state, count, at, len(data)
+
+
+def _frame_at(data: bytes, at: int) -> tuple[bytes, int] | None:
+    """The entry at a place, and how much was on disk then; None if there is no whole one."""
+    start = at + _SUM.size
+    if start + _FRAME.size > len(data):
+        return None
+    length, synced = _FRAME.unpack_from(data, start)
+    end = start + _FRAME.size + length
+    if not 0 < length <= _LONGEST or end > len(data) or crc32(memoryview(data)[start:end]) != _sum(data, at):
+        return None
+    return data[start + _FRAME.size : end], synced
+
+
+def _known_behind(data: bytes, at: int) -> int:
+    """How much was on disk as entries behind a place tell that is no entry."""
+    known = 0
+    while (at := at + 1) + _FRAME_BYTES < len(data):
+        if (frame := _frame_at(data, at)) is not None:
+            known = max(known, frame[1])
+    return known
+
+
+def _sum(data: bytes, at: int) -> int:
+    value: int = _SUM.unpack_from(data, at)[0]
+    return value
