@@ -218,7 +218,7 @@ class Bybit:
         *,
         account: str | None = None,
     ) -> BybitNormalizer:
-        """A normalizer for one connection; answers to orders (`trade`) have no kind of event yet."""
+        """A normalizer for one connection; answers to orders (`trade`) are read by their own session."""
         return BybitNormalizer(stream, connection, catalogue, {} if resume is None else resume, account)
 
     def book_seed(self, subscription: Subscription) -> BookSeed | None:

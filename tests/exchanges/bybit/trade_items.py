@@ -40,9 +40,7 @@ def instrument(market: str, symbol: str | None = None) -> Instrument:
 
 def trade(market: str = "linear", symbol: str | None = None, **fields: Any) -> TradeItem:
     """An order of these fields and no others."""
-    return TradeItem(
-        OrderItem(market, symbol or SYMBOLS.get(market, "X"), **fields), instrument(market, symbol)
-    )
+    return TradeItem(OrderItem(market, symbol or SYMBOLS.get(market, "X"), **fields), instrument(market, symbol))
 
 
 def limit(market: str = "linear", **fields: Any) -> TradeItem:
