@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NewType
+from typing import TYPE_CHECKING, ClassVar, NewType
 
 import attrs
 import msgspec
 
-Micros = NewType("Micros", int)
-"""Microseconds since 1970-01-01 UTC."""
+if TYPE_CHECKING:
+    Micros = NewType("Micros", int)
+    """Microseconds since 1970-01-01 UTC."""
+else:  # calling a NewType takes four times as long, several times per message
+    Micros = int
 
 BASE, QUOTE, CONTRACT = "base", "quote", "contract"
 """Units of a size: the base currency, the quote currency, or contracts of `Instrument.contract_value` each."""
