@@ -6,6 +6,7 @@ from collections import Counter, deque
 from typing import Any
 
 import attrs
+import trio
 
 KEPT = 100_000
 """Requests that the log remembers."""
@@ -40,6 +41,8 @@ class Tally:
     taken: Counter[tuple[str, str, str]] = attrs.field(factory=Counter, init=False)
     log: deque[Asked] = attrs.field(factory=lambda: deque(maxlen=KEPT), init=False)
     """Oldest first."""
+    changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+    """Unparked with every item."""
 
     def add(self, asked: Asked) -> None:
         """One item was dealt with."""
@@ -47,6 +50,7 @@ class Tally:
         self.received[key] += 1
         self.taken[key] += asked.taken
         self.log.append(asked)
+        self.changed.unpark_all()
 
     def of(self, account: str) -> dict[str, Any]:
         """An account's orders by client order id, and all together; the log of its requests."""

@@ -145,6 +145,11 @@ class SimulatedVenue:
         while self.sent.count(pattern) < count:
             await self.floor.changed.park()
 
+    async def wait_asked(self, count: int) -> None:
+        """Wait until so many orders were asked for, amended or cancelled by clients, counted from the beginning."""
+        while self.tally.received.total() < count:
+            await self.tally.changed.park()
+
     async def wait_written(self) -> None:
         """Wait until the sockets have taken all that is queued, so that `sent` holds it."""
         while any(connection.is_behind for connection in self.connections):

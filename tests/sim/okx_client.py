@@ -8,9 +8,11 @@ import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.sim.http import Request
 from pipeline.sim.settings import Account, MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
 from tests.sim.clients import Client, connect_in_memory
@@ -60,3 +62,26 @@ async def log_in(venue: SimulatedVenue, client: Client, account: Account = ACCOU
     """Log in at the venue's time."""
     answer = await client.ask(login(venue.floor.clock.now_us() // 10**6, account))
     assert answer["event"] == "login", answer
+
+
+def signed(
+    venue: SimulatedVenue, target: str, account: Account = ACCOUNT, *, post: bytes | None = None
+) -> Request:  # fmt: skip
+    """A signed request by the venue's clock; a POST if it has a body."""
+    now = datetime.fromtimestamp(venue.floor.clock.now_us() / 1e6, UTC)
+    stamp = f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03}Z"
+    method, content = ("GET", b"") if post is None else ("POST", post)
+    headers = {
+        "ok-access-key": account.key,
+        "ok-access-passphrase": account.passphrase,
+        "ok-access-timestamp": stamp,
+        "ok-access-sign": signature(account.secret, f"{stamp}{method}{target}{content.decode()}"),
+    }
+    return Request(method, target, headers, content)
+
+
+def answered(venue: SimulatedVenue, request: Request) -> Any:
+    """The JSON of the answer."""
+    response = venue.dialect.rest(request)
+    assert response is not None
+    return json.loads(response.body)
