@@ -39,20 +39,19 @@ _CREATE_FUTURE: Mapping[str, type] = {
     **_CREATE,
     "closeOnTrigger": bool,
     "triggerDirection": int,
-    "bboSideType": str,
-    "bboLevel": str,
 }
 EXTRAS: Mapping[str, Mapping[str, Mapping[str, type]]] = {
     CREATE: {
         "spot": {**_CREATE, "isLeverage": int, "orderFilter": str},
         "linear": _CREATE_FUTURE,
         "inverse": _CREATE_FUTURE,
-        "option": {**_CREATE, "orderIv": str, "mmp": bool},
+        "option": {**_CREATE, "mmp": bool},
     },
-    AMEND: {"spot": _AMEND, "linear": _AMEND, "inverse": _AMEND, "option": {**_AMEND, "orderIv": str}},
+    AMEND: dict.fromkeys(MARKETS, _AMEND),
     CANCEL: {"spot": {"orderFilter": str}, "linear": {}, "inverse": {}, "option": {}},
 }
-"""The venue's parameters by action and market, but for those that an item has fields for."""
+"""The venue's parameters by action and market, but for those that an item has fields for, and for those that set the
+price in another way (`orderIv`, `bboSideType`, `bboLevel`): no guard would see it."""
 
 _CONDITIONAL, _PLAIN = "StopOrder", "Order"
 _CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII).fullmatch

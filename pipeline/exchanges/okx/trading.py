@@ -14,8 +14,9 @@ from pipeline.exchanges.okx import answers, bills, trade_requests
 from pipeline.exchanges.okx.account_reader import NO_SUCH_ORDER, ORDER, PAGE
 from pipeline.exchanges.okx.orders import read_order
 from pipeline.exchanges.okx.streams import COIN_MARKETS, VENUE, Listings
-from pipeline.exchanges.okx.trade_session import OkxTradeSession
+from pipeline.exchanges.okx.trade_session import trade_session
 from pipeline.exchanges.okx.wire_orders import OrderRow
+from pipeline.exchanges.trade_session import LineSession
 from pipeline.exchanges.trading import Cost, OrderFinder, TradeItem, TradeRequest
 from pipeline.exchanges.venue import Catalogue, EndpointLimits, SessionTimes
 from pipeline.model.account import Order
@@ -64,9 +65,9 @@ class OkxTrading:
         """What a request takes of the budgets."""
         return trade_requests.costs(request)
 
-    def session(self, times: SessionTimes, login: Login) -> OkxTradeSession:
+    def session(self, times: SessionTimes, login: Login) -> LineSession:
         """A session for one connection."""
-        return OkxTradeSession(times, self.limits, login)
+        return trade_session(times, self.limits, login)
 
     def finder(self, account: str, connection: str, catalogue: Catalogue) -> OrderFinder:
         """Looks up single orders, also among those closed within seven days (cancelled unfilled: two hours)."""
