@@ -38,6 +38,13 @@ def test_what_is_installed_is_held_to_digests() -> None:
     assert re.search(r"^ARG BASE=\S+:\d+\.\d+-slim-\w+$", TEXT, re.MULTILINE)
 
 
+def test_the_page_on_operations_names_the_base() -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", TEXT, re.MULTILINE)
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    assert f"docker://{base} " in page
+    assert f"--build-arg BASE={base}@sha256:" in page
+
+
 def test_the_program_is_the_first_process_and_nobody_special() -> None:
     (entry,) = re.findall(r"^ENTRYPOINT (.+)$", TEXT, re.MULTILINE)
     assert json.loads(entry) == ["python", "-m", "pipeline"]
