@@ -83,7 +83,7 @@ def config_problems(snippet: str) -> list[str]:
 def commands(text: str) -> Iterator[list[str]]:
     """The arguments of each command line of ours, alternatives such as `check|register` one by one."""
     for rest in COMMAND.findall(text.replace("\\\n", " ")):
-        line = re.sub(r"(^|\s)[&|>;].*|[:,.)]+$", "", rest.strip())
+        line = re.sub(r"(^|\s)(?:\d?>|[&|;]).*|[:,.)]+$", "", rest.strip())
         words = shlex.split(line, comments=True)
         # An ellipsis stands for an option's value, or for nothing in particular.
         words = [word for before, word in pairwise(["", *words]) if word != "…" or before.startswith("--")]
