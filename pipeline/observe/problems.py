@@ -104,8 +104,9 @@ def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
         text = "another process with the same kafka.shard delivers in its place"
         yield Problem(("sink", "fenced"), "bad", "Another instance has taken over this shard", text, look, "kafka")
     if not sink["broker_up"]:
-        waiting = sink["in_flight"] + sink["spooled"]
-        text = f"{wording.count(waiting)} records wait, safe" + (f"; {sink['trouble']}" if sink["trouble"] else "")
+        is_safe = sink["spool_failure"] is None and not sink["is_full"]
+        text = f"{wording.count(sink['in_flight'] + sink['spooled'])} records wait{', safe' if is_safe else ''}"
+        text += f"; {sink['trouble']}" if sink["trouble"] else ""
         look = "Look at the brokers and the way to them. Nothing is lost while the spool has room."
         yield Problem(("kafka", "down"), "bad", "Kafka is down", text, look, "kafka", sink["down_since"])
     if refusing := sink["refusing"]:
@@ -243,7 +244,10 @@ def _of_rises(name: str, venue: Status, rises: Rises) -> Iterator[Problem]:
         live = [c["id"] for c in venue["connections"].values() if c["state"] in CONNECTED]  # the others are told of
         found = {connection: rise for connection in live if (rise := rises.of((connection, what))) is not None}
         if found:
-            text = _listed(f"{connection}: {rise.count:.0f}" for connection, rise in found.items())
+            text = _listed(
+                f"{connection}: {rise.count:.0f}{_last_loss(venue['connections'][connection], what)}"
+                for connection, rise in found.items()
+            )
             since = min(rise.since for rise in found.values())
             yield Problem((what, name), "warn", f"{name}: {title}", text, look, section, since)
     for what, title, look in _WARNED_VENUE:
@@ -254,6 +258,10 @@ def _of_rises(name: str, venue: Status, rises: Rises) -> Iterator[Problem]:
         text = archive["failure"] or f"{wording.count(archive['lost'])} entries are missing in its files"
         look = "Look at the disk of the archive. What goes to Kafka is not touched by it."
         yield Problem(("archive", name), "warn", f"{name}: the archive is incomplete", text, look, "venues")
+
+
+def _last_loss(connection: Status, what: str) -> str:
+    return f" ({connection['last_error']})" if what == "reconnects" and connection["last_error"] else ""
 
 
 _WARNED = (

@@ -6,6 +6,7 @@ has lent the producer to a worker thread for one call: never both at once.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -35,6 +36,9 @@ _POLL_S = 0.01
 _PURGE_WITHIN_S = 5.0
 _RENEWALS = Rate(5, 600.0)
 """How often a new producer is worth trying."""
+
+_STATE = re.compile(r" \(after \d+ms in state [^)]*\)$")
+"""What librdkafka adds to each error, different every time."""
 
 T = TypeVar("T")
 
@@ -356,7 +360,7 @@ class Outlet:
             if self.broker_up:
                 self._down(self._trouble or error.str())
             return
-        self._error, self._trouble = error, error.str()
+        self._error, self._trouble = error, _STATE.sub("", error.str())
         why = refusal(self.settings, error)
         if why is not None and why != self._refusal:
             log.error("kafka_refused", reason=why, effect="records wait in the queue, then in the spool")

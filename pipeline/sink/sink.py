@@ -198,9 +198,9 @@ class Sink:
 
     def _oldest_age(self) -> float:
         """Of what is not in Kafka."""
-        first = [*islice(self._delivery.pending, 1), *(each.record for each in islice(self.outlet.failures, 1))]
-        kept = (record for record in (*first, self._oldest, self.backlog.spool.oldest) if record is not None)
-        times = [self._came(record) for record in kept]
+        kept = (*islice(self._delivery.pending, 1), self._oldest, self.backlog.spool.oldest)
+        times = [self._received(record) for record in kept if record is not None]
+        times += [self._came(failure.record) for failure in islice(self.outlet.failures, 1)]
         unwritten = self.backlog.unsafe_since if isinstance(self.backlog, Backlog) else None
         times += [moment for moment in (self.outlet.oldest, unwritten) if moment is not None]
         oldest = min(filter(None, times), default=None)

@@ -252,3 +252,14 @@ def test_periodic_snapshots_come_with_the_ticks() -> None:
     bench.run_to(bench.now + 7)
     periodic = [e for e in bench.published if isinstance(e, BookUpdate) and e.is_periodic]
     assert len(periodic) == 2
+
+
+def test_the_age_of_what_comes_is_noted_in_one_turn_of_eight_by_kind() -> None:
+    bench = Bench("trade.BTC")
+    bench.grant()
+    for number in range(24):
+        bench.receive(trade(str(number)))
+    [(kind, ages)] = bench.feed.arrivals.items()
+    [event] = {e.exchange_time or 0 for e in bench.published if isinstance(e, Trade)}
+    assert (kind, sum(ages.counts)) == ("trade", 3)
+    assert ages.sum_s == pytest.approx(3 * (bench.now - event / 1e6))

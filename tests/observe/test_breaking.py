@@ -113,7 +113,8 @@ async def test_the_cause_can_be_told(browser: Browser, tmp_path: Path) -> None:
                 kill()
                 await headline(tab, "Kafka is down")
                 assert "records wait, safe" in await tab.text("#verdict .detail")
-                await tab.until("document.querySelector('#verdict .detail').innerText.includes('Connection refused')")
+                where = json.dumps(broker)
+                await tab.until(f"document.querySelector('#verdict .detail').innerText.includes({where})")
                 assert await number("pipeline_kafka_up") == 0
                 assert (await http.get("/readyz")).status_code == 200, "what comes is safe in the queue and the spool"
                 assert tab.complaints == []

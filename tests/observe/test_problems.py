@@ -114,6 +114,14 @@ def test_kafka_tells_since_when_it_is_down_and_why() -> None:
     assert problem.since == START - SECOND
 
 
+@pytest.mark.parametrize("trouble", [{"spool_failure": "no space left"}, {"is_full": True}], ids=["broken", "full"])
+def test_what_waits_is_called_safe_only_while_the_spool_takes_it(trouble: dict[str, Any]) -> None:
+    down = {"broker_up": False, "in_flight": 7}
+    told = {problem.title: problem.detail for problem in problems(with_sink(**down, **trouble))}
+    assert told["Kafka is down"] == "7 records wait"
+    assert only(with_sink(**down)).detail == "7 records wait, safe"
+
+
 def test_what_the_start_waits_for_is_told_with_its_trouble() -> None:
     waiting = {"waits_for": "registry", "trouble": "no answer"}
     problem = only(status(sink=None, opening=waiting))
@@ -243,9 +251,10 @@ def test_what_happened_lately_is_told_with_its_beginning(field: str, title: str)
 
 def test_reconnects_are_told_while_the_connection_is_up() -> None:
     before = with_connection(reconnects={"HeartbeatLost": 1})
-    now = with_connection(reconnects={"HeartbeatLost": 2, "ConnectionLost": 1})
+    now = with_connection(reconnects={"HeartbeatLost": 2, "ConnectionLost": 1}, last_error="no pong for 10 s")
     now["now"] = START + SECOND
-    assert only(now, before).title == "bybit: connections were lost lately"
+    problem = only(now, before)
+    assert (problem.title, problem.detail) == ("bybit: connections were lost lately", f"{BOOK}: 2 (no pong for 10 s)")
     down = with_connection(state="retrying", last_error="lost", reconnects={"HeartbeatLost": 2})
     down["now"] = START + SECOND
     assert only(down, before).title == f"{BOOK} is down"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -85,6 +86,10 @@ class FakeProducer:
                 self.fatal = True
                 self.config["error_cb"](KafkaError(refused, "as told", True))
         return count
+
+    def list_topics(self, timeout: float) -> Any:
+        """A cluster that answers."""
+        return SimpleNamespace(brokers={}, topics={})
 
     def purge(self, **_: bool) -> None:
         self.fatal = True
