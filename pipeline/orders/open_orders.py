@@ -94,7 +94,7 @@ class OpenOrders:
             if order.unconfirmed_since is not None and now - order.unconfirmed_since > CONFIRMED_WITHIN:
                 self._drop(number)
 
-    def on_order(self, order: Order) -> None:
+    def observed(self, order: Order) -> None:
         """Take an order event of the account: a change, or part of what a query found."""
         number = self._number(order.client_order_id, order.order_id)
         if order.status in OPEN:

@@ -51,33 +51,33 @@ def orders() -> OpenOrders:
 
 
 def test_the_stream_opens_and_closes_them(orders: OpenOrders) -> None:
-    orders.on_order(order())
-    orders.on_order(order("other", "8", "untriggered"))
+    orders.observed(order())
+    orders.observed(order("other", "8", "untriggered"))
     assert orders.count == 2
     expected = KnownOrder(
         "linear", "BTCUSDT", "mine", "7", "limit", DecimalText("65000.5"), DecimalText("0.010"), "base"
     )
     assert orders.find("mine", None) == orders.find(None, "7") == expected
-    orders.on_order(order(status="partially_filled", price=DecimalText("65001")))
+    orders.observed(order(status="partially_filled", price=DecimalText("65001")))
     assert orders.count == 2
     assert [each.price for each in orders if each.order_id == "7"] == ["65001"]
-    orders.on_order(order(status="filled"))
+    orders.observed(order(status="filled"))
     assert orders.count == 1
     assert orders.find("mine", "7") is None
 
 
 @pytest.mark.parametrize("status", ["filled", "cancelled", "rejected", "expired", "Lapsed"])
 def test_what_is_not_open_is_over(orders: OpenOrders, status: str) -> None:
-    orders.on_order(order())
-    orders.on_order(order(status=status))
+    orders.observed(order())
+    orders.observed(order(status=status))
     assert orders.count == 0
 
 
 def test_orders_without_our_identifier(orders: OpenOrders) -> None:
-    orders.on_order(order(None))
-    orders.on_order(order(None, "8"))
+    orders.observed(order(None))
+    orders.observed(order(None, "8"))
     assert orders.count == 2
-    orders.on_order(order(None, status="cancelled"))
+    orders.observed(order(None, status="cancelled"))
     assert orders.find(None, "7") is None
     assert orders.find(None, "8") is not None
 
@@ -100,7 +100,7 @@ def test_an_answer_names_it(orders: OpenOrders) -> None:
 
 def test_the_stream_may_be_quicker_than_the_answer(orders: OpenOrders) -> None:
     orders.sent(trade(), 0)
-    orders.on_order(order(price=DecimalText("65001")))
+    orders.observed(order(price=DecimalText("65001")))
     orders.created(trade(), "7", 1)
     found = orders.find("mine", "7")
     assert (orders.count, found and found.price) == (1, "65001")
@@ -109,14 +109,14 @@ def test_the_stream_may_be_quicker_than_the_answer(orders: OpenOrders) -> None:
 @pytest.mark.parametrize("name", ["mine", None])
 def test_the_stream_may_have_seen_its_end_before_the_answer(orders: OpenOrders, name: str | None) -> None:
     orders.sent(trade(), 0)
-    orders.on_order(order(name, status="filled"))
+    orders.observed(order(name, status="filled"))
     orders.created(trade(), "7", 1)
     assert orders.count == 0
 
 
 def test_a_late_event_opens_nothing_again(orders: OpenOrders) -> None:
-    orders.on_order(order(status="cancelled"))
-    orders.on_order(order(status="new"))
+    orders.observed(order(status="cancelled"))
+    orders.observed(order(status="new"))
     assert orders.count == 0
 
 
@@ -129,18 +129,18 @@ def test_what_failed_does_not_count(orders: OpenOrders) -> None:
 
 def test_what_the_stream_has_shown_did_not_fail(orders: OpenOrders) -> None:
     """A client order id that is taken is refused, and says nothing about the order that has it."""
-    orders.on_order(order())
+    orders.observed(order())
     orders.sent(trade(), 0)
     orders.failed(trade())
     assert orders.count == 1
 
 
 def test_a_name_can_be_used_again_for_another_order(orders: OpenOrders) -> None:
-    orders.on_order(order("mine", "7"))
-    orders.on_order(order("mine", "8"))
+    orders.observed(order("mine", "7"))
+    orders.observed(order("mine", "8"))
     assert orders.count == 2
     assert orders.find("mine", "8") is not None
-    orders.on_order(order("mine", "7", "filled"))
+    orders.observed(order("mine", "7", "filled"))
     found = orders.find("mine", "8")
     assert (orders.count, found and found.order_id) == (1, "8")
 
@@ -148,7 +148,7 @@ def test_a_name_can_be_used_again_for_another_order(orders: OpenOrders) -> None:
 def test_orders_that_the_stream_never_shows_are_given_up(orders: OpenOrders) -> None:
     orders.sent(trade("a"), 0)
     orders.created(trade("b"), "8", 10)
-    orders.on_order(order("c", "9"))
+    orders.observed(order("c", "9"))
     orders.expire(CONFIRMED_WITHIN)
     assert orders.count == 3
     orders.expire(CONFIRMED_WITHIN + 5)
@@ -160,5 +160,5 @@ def test_orders_that_the_stream_never_shows_are_given_up(orders: OpenOrders) -> 
 def test_the_memory_of_what_is_over_is_bounded(orders: OpenOrders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_orders, "MAX_ENDED", 4)
     for number in range(10):
-        orders.on_order(order(f"n{number}", str(number), "filled"))
+        orders.observed(order(f"n{number}", str(number), "filled"))
     assert list(orders._ended) == ["8", "n8", "9", "n9"]
