@@ -99,6 +99,7 @@ class Fault:
 
 TRADES = {"venue": "okx", "connection": "okx.swap.trade.0"}
 BOOKS = {"venue": "okx", "connection": "okx.swap.book.0"}
+UNSENT = {"venue": "okx", "kind": "trade", "le": "0.0"}
 LOGIN = {"venue": "okx", "connection": "okx.main.private.0"}
 WRONG_KEY = {
     "accounts": {
@@ -144,7 +145,7 @@ FAULTS = {
     ),
     "clock behind": Fault(
         skew_s=SKEW_S, title="Our clock and okx's differ", detail="ours is behind",
-        metric=("pipeline_exchange_lag_seconds", TRADES, lambda value: value < 1 - SKEW_S),
+        metric=("pipeline_exchange_to_receive_seconds_bucket", UNSENT, lambda value: value > 0),
     ),
     "record too large": Fault(
         kafka={"max_record_bytes": 1_200}, title="became dead letters", detail="over kafka.max_record_bytes of 1200",

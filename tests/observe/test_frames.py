@@ -9,6 +9,7 @@ import attrs
 import pytest
 from rich.console import Console
 
+from pipeline.model.latency import DELIVERY_BOUNDS_S, EXCHANGE_BOUNDS_S, PRODUCE_BOUNDS_S, Latency
 from pipeline.observe.frames import Frame, Watch, farewell
 from tests.observe.statuses import SECOND, START, connection, healthy, sink, status, venue
 
@@ -62,6 +63,24 @@ def test_the_verdict_comes_first_and_then_connections_kafka_and_notes() -> None:
     assert lines[-1] == "08:26:41 kafka up (3 times): brokers: 3"
     assert rendered(watch.frame(healthy(now=START + 3 * SECOND)))[0].startswith("○ ")
     assert rendered(Watch().frame(healthy()))[0] == "✓ All 3 connections are live; Kafka is up; nothing waiting"
+
+
+def test_how_long_things_took_is_told_once_it_is_known() -> None:
+    def at(seconds: int, count: int) -> dict[str, Any]:
+        stages = [Latency(bounds) for bounds in (EXCHANGE_BOUNDS_S, PRODUCE_BOUNDS_S, DELIVERY_BOUNDS_S)]
+        for stage in stages:
+            stage.counts[5], stage.counts[8] = 100 * count, 10 * count
+        arrived, produced, delivered = stages
+        every = venue("bybit", connection("bybit.linear.book.0"), arrivals={"book_update": arrived})
+        return status(every, sink=sink(until_produced=produced, latency=delivered), now=START + seconds * SECOND)
+
+    watch, wanted = Watch(), "p50/p99: to us ≤25 ms/≤0.2 s, produced ≤2.5 ms/≤25 ms, in Kafka ≤50 ms/≤0.5 s"
+    assert watch.frame(at(0, 1)).latency == "", "of one moment nothing is known"
+    frame = watch.frame(at(10, 2))
+    assert frame.latency == wanted
+    assert wanted in rendered(frame)
+    assert wanted in frame.line
+    assert not any(line.startswith("p50") for line in rendered(frame, height=10)), "the smallest ones have no room"
 
 
 def test_what_is_down_comes_first_and_what_does_not_fit_is_counted() -> None:
