@@ -106,6 +106,8 @@ class Intake:
     siblings: int = 1
     """Processes on this machine, this one included, that keep to the venue's rates together."""
     stats: VenueStats = attrs.field(init=False)
+    listed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    """Set when the catalogue has been read for the first time."""
     _instruments: InstrumentBook = attrs.field(factory=InstrumentBook, init=False)
     _links: dict[str, Link] = attrs.field(factory=dict, init=False)
     _scopes: dict[str, trio.CancelScope] = attrs.field(factory=dict, init=False)
@@ -239,6 +241,7 @@ class Intake:
             log.error("catalogue_unreadable", venue=self.name, text=str(error), retry_in=self._pause())
             return False
         stats.catalogue_reads += 1
+        self.listed.set()
         self._failures = 0
         stats.instruments = len(self._instruments.entries)
         return True

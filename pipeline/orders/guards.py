@@ -158,7 +158,7 @@ def _value(
     if price is None and _needs_price(order, instrument):
         yield Refusal("max_order_value", "there is no fresh reference price to tell its value by", "retryable")
         return
-    value = _quote_value(Decimal(order.size), order.size_unit, None if price is None else Decimal(price), instrument)
+    value = quote_value(Decimal(order.size), order.size_unit, None if price is None else Decimal(price), instrument)
     if value is None:
         yield Refusal("max_order_value", f"nobody tells what a contract of {instrument.origin.instrument} is worth")
         return
@@ -178,7 +178,7 @@ def _needs_price(order: _Wanted, instrument: Instrument) -> bool:
     return order.size_unit == BASE
 
 
-def _quote_value(size: Decimal, unit: str, price: Decimal | None, instrument: Instrument) -> Decimal | None:
+def quote_value(size: Decimal, unit: str, price: Decimal | None, instrument: Instrument) -> Decimal | None:
     """In quote currency; None where it cannot be told.
 
     Of options that are priced in their coin the value at their strike: their price is not in quote currency.

@@ -9,9 +9,7 @@ import attrs
 
 from pipeline.model.account import Order
 from pipeline.model.orders import AMEND, CANCEL, CREATE, OrderItem
-
-OPEN = frozenset({"new", "partially_filled", "untriggered", "triggered"})
-"""Statuses of orders that still wait for something."""
+from pipeline.orders.open_orders import OPEN
 
 FIRST_LOOK = 0.25
 """Seconds from the moment when the outcome became unknown until the venue is asked; doubles up to `LAST_PAUSE`."""

@@ -11,6 +11,7 @@ import attrs
 from pipeline.exchanges.trading import TradeItem
 from pipeline.model.header import Micros
 from pipeline.model.orders import OrderItem, OrderResult
+from pipeline.orders.ledger_entries import Place
 
 
 @attrs.frozen
@@ -20,15 +21,8 @@ class Moment:
     wall: Micros
     mono: float
     """Seconds of the run's monotonic clock."""
-
-
-@attrs.frozen
-class Place:
-    """Where a command was read."""
-
-    topic: str
-    partition: int
-    offset: int
+    venue: Micros
+    """The venue's time, as far as it is known."""
 
 
 class Stage(Enum):
@@ -81,8 +75,6 @@ class Ticket:
     reason: str | None = None
     consumed: Micros | None = None
     """When it was taken from Kafka."""
-    consumed_at: float = 0.0
-    """The same by the monotonic clock."""
     deadline: Micros | None = None
     """It is never sent later than this; None: it is not to be sent at all."""
     market: str | None = None
@@ -90,6 +82,8 @@ class Ticket:
     lines: list[Line] = attrs.field(factory=list)
     chunks: deque[tuple[Line, ...]] | None = None
     """What is left to be sent, a request each; None before the guards have seen it."""
+    is_priced: bool = False
+    """Whether reference prices were asked for."""
     blocked_since: float | None = None
     """Since when the venue's rate holds up its next request."""
 
@@ -110,9 +104,14 @@ class _Step:
 class Progress:
     """The records of one partition that are not settled yet, or stand behind one that is not."""
 
+    topic: str
     partition: int
     next_offset: int
     """Everything before it is settled."""
+    end: int
+    """Of the partition, when it became ours."""
+    began: Micros
+    """Before which nothing from `next_offset` on was settled, as far as it was not read yet."""
     _steps: deque[_Step] = attrs.field(factory=deque, init=False)
 
     def add(self, offset: int, ticket: Ticket | None, consumed: Micros) -> None:
@@ -128,6 +127,8 @@ class Progress:
 
     def since(self, now: Micros) -> Micros:
         """When the first record that is not settled was read; now if there is none."""
+        if self.next_offset < self.end:
+            return self.began
         if not self._steps:
             return now
         first = self._steps[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 import structlog
@@ -27,6 +28,19 @@ from pipeline.session.transport import Transport
 log = structlog.get_logger(__name__)
 
 
+class Listener(Protocol):
+    """Who waits for answers."""
+
+    def answered(self, answer: Answer) -> None:
+        """The venue has answered."""
+
+    def over(self, requests: list[str], reason: str) -> None:
+        """The answers to these requests will not come."""
+
+    def link_changed(self) -> None:
+        """`is_open` may have changed."""
+
+
 @attrs.define(eq=False, kw_only=True)
 class TradeLink:
     """Keeps one connection up, and sends over it as soon as it is told to."""
@@ -41,11 +55,7 @@ class TradeLink:
     open_websocket: OpenWebSocket
     random: Callable[[], float]
     stats: OrderStats
-    answered: Callable[[Answer], None]
-    over: Callable[[list[str], str], None]
-    """Is told the requests whose answers will not come."""
-    changed: Callable[[], None]
-    """Is told when `is_open` may have changed."""
+    listener: Listener = attrs.field(init=False)
     _attempt: _Attempt | None = attrs.field(default=None, init=False)
     _login_failed: bool = attrs.field(default=False, init=False)
 
@@ -126,7 +136,7 @@ class TradeLink:
     def _end(self, state: str, reason: str) -> None:
         self._attempt = None
         self.stats.connection, self.stats.last_error = state, reason
-        self.changed()
+        self.listener.link_changed()
 
 
 @attrs.define(eq=False)
@@ -152,9 +162,9 @@ class _Attempt:
         self.conversation = TradeConversation(
             trading.session(times, link.rest.login(keys)),
             link.answer_within,
-            lambda answer, now: link.answered(answer),
-            link.changed,
-            link.over,
+            lambda answer, now: link.listener.answered(answer),
+            link.listener.link_changed,
+            link.listener.over,
             lambda text: log.warning("venue_notice", connection=link.name, text=text),
         )
         limits = connection_limits(link.settings)

@@ -82,6 +82,8 @@ class TopicPlan:
     config: Mapping[str, str]
     partitions_matter: bool
     """Whether the user asked for this number; another one is worth a warning then."""
+    is_written: bool = True
+    """Whether we publish there; otherwise we only read."""
 
 
 @attrs.frozen
@@ -126,7 +128,20 @@ def prepare_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicR
 
     What is wrong is in the reports. Raises `SinkFailed` if the cluster cannot be asked.
     """
-    plans = plan_topics(settings, kinds)
+    return _prepare(settings, plan_topics(settings, kinds))
+
+
+def prepare_command_topic(settings: KafkaSettings, name: str) -> list[TopicReport]:
+    """The same for a topic that commands are read from.
+
+    It gets one partition unless more are configured: so all commands keep their order, and one instance has them all.
+    """
+    chosen = settings.topics.get(ORDER_COMMAND, TopicSettings()).partitions
+    plan = attrs.evolve(_plan(settings, ORDER_COMMAND), name=name, partitions=chosen or 1, is_written=False)
+    return _prepare(settings, [plan])
+
+
+def _prepare(settings: KafkaSettings, plans: list[TopicPlan]) -> list[TopicReport]:
     trouble = LastError()
     admin = create_client(AdminClient, connection_config(settings) | {"error_cb": trouble}, settings)
     try:
@@ -245,7 +260,7 @@ def _verified(
     plan: TopicPlan, partitions: int, described: Future[Any], may_write: bool, settings: KafkaSettings
 ) -> TopicReport:
     warnings, errors = [], []
-    if not may_write:
+    if plan.is_written and not may_write:
         errors.append("we may not write it: grant us Write on the topic")
     if plan.partitions_matter and partitions != plan.partitions:
         warnings.append(f"has {partitions} partitions, {plan.partitions} are configured")

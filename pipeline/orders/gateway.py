@@ -1,0 +1,299 @@
+"""Order entry of one account: membership in the group that reads its commands, and what follows from owning them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import structlog
+import trio
+
+from pipeline.exchanges.venue import Catalogue, Venue
+from pipeline.feeds.chain import Publish
+from pipeline.feeds.link import OpenWebSocket
+from pipeline.feeds.settings import VenueSettings
+from pipeline.feeds.venue_rest import VenueRest
+from pipeline.model.account import Order
+from pipeline.model.errors import Refused, Retryable
+from pipeline.model.header import Micros
+from pipeline.model.order_stats import OrderStats
+from pipeline.orders.consumer import Consumed, Holding, Mark, Owner
+from pipeline.orders.desk import Desk, claim
+from pipeline.orders.ledger import Ledger, LedgerBroken, open_ledger
+from pipeline.orders.open_orders import OpenOrders
+from pipeline.orders.prices import Prices, price_fetcher
+from pipeline.orders.settings import AccountOrderSettings
+from pipeline.orders.tenure import Results, Tenure
+from pipeline.orders.trade_link import TradeLink
+from pipeline.session.failures import describe, settle
+from pipeline.session.limiter import Limiter
+from pipeline.session.supervisor import RestartPolicy
+from pipeline.sink.errors import SinkFailed
+
+log = structlog.get_logger(__name__)
+
+COMPACT_LOOK = 10.0
+"""Seconds between looks at how large the ledger has become."""
+DRAIN_WITHIN = 10.0
+"""Seconds at the end for answers and results that are on their way."""
+
+
+class Commands(Protocol):
+    """One membership in the group that reads the commands; a `CommandConsumer` in earnest."""
+
+    async def run(self) -> None: ...
+    def stop(self) -> None: ...
+    def settle(self, partition: int, offset: int, mark: Mark) -> None: ...
+    def waiting(self, count: int) -> None: ...
+
+
+class Kafka(Protocol):
+    """What a gateway needs of Kafka: the seam for tests."""
+
+    topic: str
+
+    def commands(self, owner: Owner, identity: str, claim: Callable[[Holding], Mark]) -> Commands:
+        """A new membership in the account's group. Raises `ConfigError` or `Refused`."""
+
+    def results(self) -> Results:
+        """A new producer of results. Raises `ConfigError` or `Refused`."""
+
+    def read_results(self, since_ms: int) -> Sequence[Mapping[str, Any]]:
+        """All results of this account's commands from a record time on; blocks. Raises `SinkFailed`."""
+
+    def decode(self, value: bytes) -> Mapping[str, Any]:
+        """A command's fields. Raises `ValueError` or `SinkFailed`."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Gateway:
+    """See the module. An `Owner` of the command topic."""
+
+    venue: Venue
+    account: str
+    settings: AccountOrderSettings
+    venue_settings: VenueSettings
+    folder: Path
+    """Of this account's ledger."""
+    remembered: int
+    kill_file: str | None
+    kafka: Kafka
+    publish: Publish
+    """For dead letters."""
+    rest: VenueRest
+    connects: Limiter
+    catalogue: Catalogue
+    open_websocket: OpenWebSocket
+    clock: Callable[[], int]
+    random: Callable[[], float]
+    seam: Callable[[str], None] = lambda _: None
+    """Is told each step; tests crash there."""
+    stats: OrderStats = attrs.field(init=False)
+    open_orders: OpenOrders = attrs.field(init=False)
+    _stopping: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _tenure: Tenure | None = attrs.field(default=None, init=False)
+    _ledger: Ledger | None = attrs.field(default=None, init=False)
+    _commands: Commands | None = attrs.field(default=None, init=False)
+    _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.stats = OrderStats(self.venue.name, self.account)
+        self.open_orders = OpenOrders()
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.venue.name}.{self.account}"
+
+    async def run(self) -> None:
+        """Serve until `stop`, then drain; or until cancelled, which leaves open what is open.
+
+        Raises `ConfigError` for a ledger that cannot be used: then nothing may be sent.
+        """
+        reconnect = self.venue_settings.reconnect
+        policy = RestartPolicy(random=self.random, base_s=reconnect.first, factor=reconnect.factor, cap_s=reconnect.max)
+        failures = 0
+        try:
+            while not self._stopping.is_set():
+                began = trio.current_time()
+                self.stats.state = "joining"
+                try:
+                    await self._join()
+                except (Exception, BaseExceptionGroup) as error:
+                    end = settle(error)
+                    if not isinstance(end, Retryable | Refused | SinkFailed | LedgerBroken):
+                        raise
+                    self._failed(end)
+                    failures = failures + 1 if trio.current_time() - began < reconnect.max else 1
+                    with trio.move_on_after(policy.delay(failures)):
+                        await self._stopping.wait()
+        finally:
+            self.stats.state = "stopped"
+
+    def stop(self) -> None:
+        """Send nothing more, wait for what is under way, and let `run` return."""
+        self._stopping.set()
+
+    async def switch(self, reason: str | None, *, is_killed: bool) -> None:
+        """Use the kill switch; returns when that would survive us. Raises `Refused` if we are not the ones to do so."""
+        if self._tenure is None:
+            raise Refused(f"{self.name}: this instance does not own the command topic now")
+        await self._tenure.switch(reason, is_killed=is_killed)
+
+    def on_order(self, order: Order) -> None:
+        """An order of the account has changed."""
+        self.open_orders.observed(order)
+
+    def measured(self) -> OrderStats:
+        """The counters, with what is only looked up when somebody asks."""
+        if self._tenure is not None:
+            self._tenure.desk.measure()
+            self.stats.result_failures = self._tenure.results.failures
+            self.stats.price_failures = self._tenure.prices.failures
+        return self.stats
+
+    # consumer.Owner
+
+    def assigned(self, holdings: Sequence[Holding]) -> None:
+        ledger, nursery = self._ledger, self._nursery
+        if nursery is None or ledger is None:
+            return
+        if not holdings:
+            self.stats.state = "joining"
+            log.info("orders_standby", account=self.name)
+            return
+        for holding in holdings:
+            done = ledger.state.done.get((self.kafka.topic, holding.partition), 0)
+            if holding.end < done:
+                problem = Refused(
+                    f"{self.kafka.topic}[{holding.partition}] ends at {holding.end}, and what was "
+                    f"before {done} is settled: it is not the topic that it was. Have its commands in another topic, or move "
+                    f"{self.folder} away: then what is open is looked up, and not sent"
+                )
+                nursery.start_soon(_fail, problem)  # here it would end the event loop
+                return
+        log.info("orders_owner", account=self.name, partitions=[holding.partition for holding in holdings])
+        self._tenure = self._make_tenure(ledger)
+        nursery.start_soon(self._hold, self._tenure, holdings)
+
+    def take(self, records: Sequence[Consumed]) -> None:
+        if self._tenure is not None:
+            self._tenure.take(records)
+
+    async def give_up(self) -> None:
+        tenure, self._tenure = self._tenure, None
+        if tenure is not None:
+            self.stats.losses += 1
+            log.warning("orders_given_up", account=self.name)
+            await tenure.give_up()
+
+    def lost(self, reason: str) -> None:
+        tenure, self._tenure = self._tenure, None
+        if tenure is not None:
+            self.stats.losses += 1
+            self.stats.last_error = reason
+            log.error("orders_lost", account=self.name, text=reason)
+            tenure.scope.cancel()
+
+    async def _join(self) -> None:
+        """One membership, from joining the group until it fails or we stop."""
+        ledger = await trio.to_thread.run_sync(open_ledger, self.folder, self.remembered)
+        if ledger.recovery.cut_bytes:
+            log.warning("ledger_cut", account=self.name, bytes=ledger.recovery.cut_bytes)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._ledger, self._nursery = ledger, nursery
+                self._commands = self.kafka.commands(
+                    self, ledger.state.identifier, lambda holding: claim(holding, ledger.state, Micros(self.clock()))
+                )
+                nursery.start_soon(self._keep_compact, ledger)
+                nursery.start_soon(self._until_stopped, self._commands)
+                await self._commands.run()
+                if self._tenure is not None:
+                    self._tenure.scope.cancel()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._tenure = self._nursery = self._ledger = None
+            ledger.close()
+
+    async def _hold(self, tenure: Tenure, holdings: Sequence[Holding]) -> None:
+        self.stats.state = "owner"
+        try:
+            await tenure.run(holdings)
+        finally:
+            if self._tenure is tenure:
+                self._tenure = None
+
+    async def _until_stopped(self, commands: Commands) -> None:
+        await self._stopping.wait()
+        if self._tenure is not None:
+            await self._tenure.drain(DRAIN_WITHIN)
+            self._tenure.scope.cancel()
+            await self._tenure.ended.wait()
+        commands.stop()
+
+    async def _keep_compact(self, ledger: Ledger) -> None:
+        while True:
+            await trio.sleep(COMPACT_LOOK)
+            if ledger.wants_compaction:
+                try:
+                    await trio.to_thread.run_sync(ledger.compact)
+                except OSError as error:
+                    log.error("ledger_not_compacted", account=self.name, text=str(error))
+
+    def _failed(self, end: BaseException) -> None:
+        self.stats.state = "refused" if isinstance(end, Refused) else "retrying"
+        self.stats.last_error = describe(end)
+        log.error("orders_failed", account=self.name, text=self.stats.last_error)
+
+    def _make_tenure(self, ledger: Ledger) -> Tenure:
+        trading, commands = self.venue.trading, self._commands
+        assert trading is not None
+        assert commands is not None
+        desk = Desk(
+            venue=self.venue.name,
+            account=self.account,
+            topic=self.kafka.topic,
+            settings=self.settings,
+            trading=trading,
+            catalogue=self.catalogue,
+            open_orders=self.open_orders,
+            known=ledger.state,
+            stats=self.stats,
+            # Requests need names that no earlier connection has used: the ledger's and the time's.
+            run=f"{ledger.state.identifier[:6]}{self.clock():x}x",
+        )
+        link = TradeLink(
+            venue=self.venue,
+            settings=self.venue_settings,
+            account=self.account,
+            answer_within=self.settings.answer_within,
+            rest=self.rest,
+            connects=self.connects,
+            open_websocket=self.open_websocket,
+            random=self.random,
+            stats=self.stats,
+        )
+        return Tenure(
+            desk=desk,
+            ledger=ledger,
+            link=link,
+            prices=Prices(price_fetcher(trading, self.rest), self.settings.price_age),
+            rest=self.rest,
+            results=self.kafka.results(),
+            commits=commands,
+            read_results=self.kafka.read_results,
+            decode=self.kafka.decode,
+            publish=self.publish,
+            kill_file=None if self.kill_file is None else trio.Path(self.kill_file),
+            markets=tuple(self.settings.instruments),
+            clock=self.clock,
+            seam=self.seam,
+            stats=self.stats,
+        )
+
+
+async def _fail(problem: Exception) -> None:
+    raise problem
