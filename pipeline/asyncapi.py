@@ -9,6 +9,7 @@ import yaml
 
 from pipeline import __version__
 from pipeline.avro.codec import Schemas
+from pipeline.avro.schemas import ORDER_COMMAND, load_schema
 from pipeline.event_reference import cleanup
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.topics import TopicPlan, group_of, plan_topics
@@ -18,7 +19,8 @@ _BINDING = {"bindingVersion": "0.5.0"}
 _AVRO = "application/vnd.apache.avro;version=1.9.0"
 _DESCRIPTION = (
     "Streams of crypto exchanges, normalized. One topic per kind of event; the key keeps the records of one instrument "
-    "in order. Two records that agree in the fields of x-identity tell the same fact."
+    "in order. Two records that agree in the fields of x-identity tell the same fact. Orders are commands on a topic per "
+    "account."
 )
 
 
@@ -27,6 +29,8 @@ def document(settings: KafkaSettings | None = None) -> dict[str, Any]:
     settings = settings or KafkaSettings()
     schemas = Schemas.load(settings.decimals)
     plans = plan_topics(settings, schemas.codecs)
+    (commands,) = plan_topics(settings, [ORDER_COMMAND])
+    command = load_schema(ORDER_COMMAND)
     return {
         "asyncapi": VERSION,
         "info": {
@@ -37,19 +41,25 @@ def document(settings: KafkaSettings | None = None) -> dict[str, Any]:
         },
         "defaultContentType": "application/vnd.apache.avro",
         "servers": {f"broker{n}": server for n, server in enumerate(map(_server, settings.bootstrap_servers))},
-        "channels": {plan.kind: _channel(plan) for plan in plans},
+        "channels": {**{plan.kind: _channel(plan) for plan in plans}, ORDER_COMMAND: _command_channel(commands)},
         "operations": {
-            f"publish_{plan.kind}": {
-                "action": "send",
-                "summary": schemas.schema(plan.kind)["doc"],
-                "channel": {"$ref": f"#/channels/{plan.kind}"},
-            }
-            for plan in plans
+            **{
+                f"publish_{plan.kind}": _operation("send", plan.kind, schemas.schema(plan.kind)["doc"])
+                for plan in plans
+            },
+            f"read_{ORDER_COMMAND}": _operation("receive", ORDER_COMMAND, command["doc"]),
         },
         "components": {
-            "messages": {plan.kind: _message(plan.kind, schemas.schema(plan.kind), settings) for plan in plans}
+            "messages": {
+                **{plan.kind: _message(plan.kind, schemas.schema(plan.kind), settings) for plan in plans},
+                ORDER_COMMAND: _message(ORDER_COMMAND, command, settings),
+            }
         },
     }
+
+
+def _operation(action: str, kind: str, summary: str) -> dict[str, Any]:
+    return {"action": action, "summary": summary, "channel": {"$ref": f"#/channels/{kind}"}}
 
 
 def text(settings: KafkaSettings | None = None) -> str:
@@ -87,10 +97,25 @@ def _channel(plan: TopicPlan) -> dict[str, Any]:
     }
 
 
+def _command_channel(plan: TopicPlan) -> dict[str, Any]:
+    """A topic per account, which whoever trades writes."""
+    channel = _channel(plan)
+    del channel["bindings"]["kafka"]["topic"]  # which would contradict an address with parameters
+    return {
+        **channel,
+        "address": f"{plan.name}.{{venue}}.{{account}}",
+        "parameters": {
+            "venue": {"description": "The exchange: bybit, okx."},
+            "account": {"description": "The configured account."},
+        },
+    }
+
+
 def _message(kind: str, schema: Mapping[str, Any], settings: KafkaSettings) -> dict[str, Any]:
-    scope = "account" if group_of(kind) == "account" else "market"
-    kafka: dict[str, Any] = {"key": {"type": "string", "description": f"venue.{scope}.instrument"}, **_BINDING}
-    if settings.schema_registry is not None:
+    scope = "account" if group_of(kind) in ("account", "order") else "market"
+    key = "any" if kind == ORDER_COMMAND else f"venue.{scope}.instrument"
+    kafka: dict[str, Any] = {"key": {"type": "string", "description": key}, **_BINDING}
+    if settings.schema_registry is not None and kind != ORDER_COMMAND:
         kafka |= {"schemaIdLocation": "payload", "schemaIdPayloadEncoding": "confluent"}
     return {
         "name": schema["name"],

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pipeline.avro.codec import Schemas
-from pipeline.avro.schemas import Schema
+from pipeline.avro.schemas import ORDER_COMMAND, Schema, load_schema
 from pipeline.sink.settings import KafkaSettings
-from pipeline.sink.topics import TopicPlan, group_of, plan_topics
+from pipeline.sink.topics import TopicPlan, group_of, plan_topics, topic_name
 
 _INTRODUCTION = """\
 # Events
 
-Every kind of event, its topic and its fields. Written by `python -m pipeline reference events` from
-[schemas/](../../schemas/), which are the contract.
+Every kind of event, its topic and its fields, and the [commands](#order_command) that the connector reads. Written by
+`python -m pipeline reference events` from [schemas/](../../schemas/), which are the contract.
 
 - **Names of topics** are those of `kafka.topic_template`'s default; partitions and retention hold for topics that the
   connector creates, see [`kafka.topics`](configuration.md#kafkatopicskind).
@@ -32,6 +32,7 @@ Every kind of event, its topic and its fields. Written by `python -m pipeline re
 _GROUPS = {
     "market": ("Market data", "venue.market.instrument"),
     "account": ("Accounts", "venue.account.instrument"),
+    "order": ("Orders", "venue.account.instrument"),
     "control": ("Control", "venue.market.instrument"),
     "archive": ("Archive", "venue.market.instrument"),
 }
@@ -45,12 +46,18 @@ def markdown(settings: KafkaSettings | None = None) -> str:
     schemas = Schemas.load(settings.decimals)
     plans = {plan.kind: plan for plan in plan_topics(settings, schemas.codecs)}
     common = _common(schemas)
-    parts = [_INTRODUCTION, _contents(plans), f"## {_COMMON}\n\n{_table(common)}\n"]
+    parts = [
+        _INTRODUCTION,
+        _contents(plans, topic_name(settings, ORDER_COMMAND)),
+        f"## {_COMMON}\n\n{_table(common)}\n",
+    ]
     for group, (title, key) in _GROUPS.items():
         parts.append(f"## {title}\n")
         parts += [
             _kind(plan, schemas.schema(kind), common, key) for kind, plan in plans.items() if group_of(kind) == group
         ]
+        if group == group_of(ORDER_COMMAND):
+            parts.append(_command(settings))
     return "\n".join(parts)
 
 
@@ -105,8 +112,10 @@ def _common(schemas: Schemas) -> list[dict[str, Any]]:
     return [json.loads(text) for text, count in counts.items() if count > len(schemas.codecs) // 2]
 
 
-def _contents(plans: Mapping[str, TopicPlan]) -> str:
-    rows = [f"| [`{kind}`](#{kind}) | `{plan.name}` |" for kind, plan in sorted(plans.items())]
+def _contents(plans: Mapping[str, TopicPlan], commands: str) -> str:
+    named = {kind: plan.name for kind, plan in plans.items()}
+    named[ORDER_COMMAND] = f"{commands}.VENUE.ACCOUNT"
+    rows = [f"| [`{kind}`](#{kind}) | `{name}` |" for kind, name in sorted(named.items())]
     return "\n".join(["| event | topic |", "|---|---|", *rows, ""])
 
 
@@ -118,26 +127,46 @@ def _kind(plan: TopicPlan, schema: Schema, common: Sequence[Mapping[str, Any]], 
     whole = f"And all [fields of every event](#{_COMMON.lower().replace(' ', '-')})"
     if absent:
         whole += f" but {', '.join(absent)}"
-    partitions = f"{plan.partitions} partition{'' if plan.partitions == 1 else 's'}"
-    kept = "compacted: the latest record of each key stays"
-    if cleanup(plan) == "delete":
-        kept = f"kept for {int(plan.config['retention.ms']) / _DAY_MS:g} days"
-    identity = ", ".join(f"`{name}`" for name in schema["identity"])
-    file = f"schemas/{plan.kind}.avsc"
+    facts = [f"Topic `{plan.name}`, {_kept(plan)}.", f"Key `{key}`.", *_facts(plan.kind, schema)]
+    return _section(plan.kind, schema, facts, own, f"{whole}.")
+
+
+def _command(settings: KafkaSettings) -> str:
+    """What is read instead of published, so it has none of the fields of events."""
+    (plan,) = plan_topics(settings, [ORDER_COMMAND])
+    schema = load_schema(ORDER_COMMAND)
     facts = [
-        f"Topic `{plan.name}`, {partitions}, {kept}.",
-        f"Key `{key}`.",
+        f"Topic `{plan.name}.VENUE.ACCOUNT`, {_kept(plan)}; or the account's `command_topic`. The connector reads it.",
+        "Key: any, for the topic has one partition.",
+        *_facts(ORDER_COMMAND, schema),
+        "Prices and sizes are always decimal text.",
+    ]
+    return _section(ORDER_COMMAND, schema, facts, schema["fields"])
+
+
+def _kept(plan: TopicPlan) -> str:
+    partitions = f"{plan.partitions} partition{'' if plan.partitions == 1 else 's'}"
+    if cleanup(plan) == "delete":
+        return f"{partitions}, kept for {int(plan.config['retention.ms']) / _DAY_MS:g} days"
+    return f"{partitions}, compacted: the latest record of each key stays"
+
+
+def _facts(kind: str, schema: Schema) -> list[str]:
+    identity = ", ".join(f"`{name}`" for name in schema["identity"])
+    file = f"schemas/{kind}.avsc"
+    return [
         f"Identity: {identity}.",
         f"Schema `{schema['namespace']}.{schema['name']}`: [{file}](../../{file}).",
     ]
-    lines = [
-        f"### {plan.kind}",
-        str(schema["doc"]),
-        "\n".join(f"- {fact}" for fact in facts),
-        _table(own),
-        f"{whole}.",
-    ]
-    for record in records_in([field["type"] for field in own]):
+
+
+def _section(
+    kind: str, schema: Schema, facts: Sequence[str], fields: Sequence[Mapping[str, Any]], rest: str | None = None
+) -> str:
+    lines = [f"### {kind}", str(schema["doc"]), "\n".join(f"- {fact}" for fact in facts), _table(fields)]
+    if rest is not None:
+        lines.append(rest)
+    for record in records_in([field["type"] for field in fields]):
         lines += [f"{record['name']}: {record['doc']}", _table(record["fields"])]
     return "\n\n".join(lines) + "\n"
 

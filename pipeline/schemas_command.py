@@ -11,6 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from pipeline.avro.codec import Decimals, Schemas
+from pipeline.avro.schemas import ORDER_COMMAND, load_schema
 from pipeline.model.errors import ConfigError
 from pipeline.model.events import KINDS
 from pipeline.sink.registry import Finding, inspect_schemas, obstacle, register_schemas
@@ -22,7 +23,10 @@ Action = Literal["check", "register"]
 
 def add_show_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `schemas show`."""
-    parser.add_argument("kind", choices=sorted(KINDS), metavar="KIND", help="a kind of event, such as trade")
+    kinds = sorted((*KINDS, ORDER_COMMAND))
+    parser.add_argument(
+        "kind", choices=kinds, metavar="KIND", help=f"a kind of event, such as trade; or {ORDER_COMMAND}"
+    )
     parser.add_argument(
         "--decimals", choices=("text", "decimal"), default="text", help="the form of prices and sizes (default: text)"
     )
@@ -30,7 +34,8 @@ def add_show_arguments(parser: argparse.ArgumentParser) -> None:
 
 def show(kind: str, decimals: Decimals) -> int:
     """Print a schema as registries and readers get it."""
-    sys.stdout.write(json.dumps(Schemas.load(decimals).schema(kind), indent=2, ensure_ascii=False) + "\n")
+    schema = load_schema(kind) if kind == ORDER_COMMAND else Schemas.load(decimals).schema(kind)
+    sys.stdout.write(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
     return 0
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +171,11 @@ def test_the_topics_of_commands_can_be_configured() -> None:
 def test_waiting_for_the_rate_may_be_off() -> None:
     assert read(main(rate_wait=0)).orders.accounts["bybit"]["main"].rate_wait == 0
     assert problems(main(answer_within=0)) == [f"{MAIN}.answer_within: must be above 0, not 0"]
+
+
+def test_the_example_is_one() -> None:
+    example = (Path(__file__).parent.parent / "config.example.yaml").read_text("utf-8")
+    accounts = example.partition("  okx:\n")[2].partition("\n    channels:")[0].replace("    # ", "    ")
+    orders = example.partition("\n# orders:")[2].partition("\n\n")[0].replace("\n# ", "\n")
+    config = loads(f"venues:\n  okx:\n{accounts}\norders:{orders}")
+    assert config.orders.accounts["okx"]["desk"].cancel_on_disconnect == 30

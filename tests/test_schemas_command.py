@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.avro.codec import Schemas
+from pipeline.avro.schemas import load_schema
 from pipeline.config import loads
 from pipeline.model.errors import ConfigError
 from pipeline.model.events import KINDS
@@ -82,6 +83,8 @@ def test_show_prints_the_schema_as_it_is_sent(decimals: str, capsys: pytest.Capt
     assert cli.main(["schemas", "show", "book_update", "--decimals", decimals]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown == json.loads(Schemas.load(decimals)["book_update"].text)  # type: ignore[arg-type]
+    assert cli.main(["schemas", "show", "order_command", "--decimals", decimals]) == 0
+    assert json.loads(capsys.readouterr().out) == load_schema("order_command"), "commands have one form"
     assert cli.main(["schemas", "show", "trades"]) == 2
     assert "'trades'" in capsys.readouterr().err
 

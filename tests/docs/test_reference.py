@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline import asyncapi, cli, config_reference, event_reference
-from pipeline.avro.schemas import load_schema
+from pipeline.avro.schemas import ORDER_COMMAND, load_schema
 from pipeline.config_reader import Bounds, Rules, parse_yaml, read
 from pipeline.config_reference import Section, sections
 from pipeline.model.events import KINDS
@@ -55,8 +55,9 @@ def test_defaults_are_written_as_the_file_takes_them(section: Section) -> None:
         if key.name not in required and key.default != "as below"
     )
     given: dict[str, Any] = parse_yaml(text) or {}
+    samples: dict[str, Any] = {"secret": {"env": "X"}, "decimal number": "1", "mapping of lists of texts": {"x": "x"}}
     for key in required.values():
-        given[key.name] = {"env": "X"} if key.type == "secret" else "x"
+        given[key.name] = samples.get(key.type, "x")
     made = read(given, section.described, LENIENT)
     for field in attrs.fields(section.described):
         if field.name not in required:
@@ -79,6 +80,10 @@ def test_defaults_are_written_as_the_file_takes_them(section: Section) -> None:
         "| `topics` | [mapping](#kafkatopicskind) | `{}` | By event kind. |",
         "| `snapshot_interval` | duration | `1m` |",
         "## `venues.VENUE.accounts.ACCOUNT.channels[]`",
+        "| `accounts` | [mapping](#ordersaccountsvenueaccount) | `{}` |",
+        "## `orders.accounts.VENUE.ACCOUNT`",
+        "| `instruments` | mapping of lists of texts | required |",
+        '| `price_band` | decimal number | `"0.05"` |',
         "| `option_summary` |  |  |  | ✓ |  |",
     ],
 )
@@ -126,17 +131,39 @@ def test_types_in_words(avro: object, text: str) -> None:
 def test_the_asyncapi_document_is_whole() -> None:
     document = yaml.load(asyncapi.text(), yaml.CSafeLoader)
     assert document == asyncapi.document()
-    assert set(document["channels"]) == set(document["components"]["messages"]) == set(KINDS)
-    assert {operation["channel"]["$ref"] for operation in document["operations"].values()} == {
-        f"#/channels/{kind}" for kind in KINDS
-    }
+    kinds = {*KINDS, ORDER_COMMAND}
+    assert set(document["channels"]) == set(document["components"]["messages"]) == kinds
+    operations = {each["channel"]["$ref"]: each["action"] for each in document["operations"].values()}
+    assert operations == {f"#/channels/{kind}": "receive" if kind == ORDER_COMMAND else "send" for kind in kinds}
     for reference in references(document):
         found: Any = document
         for step in reference.removeprefix("#/").split("/"):
             found = found[step]
     for kind, message in document["components"]["messages"].items():
         assert message["payload"]["schema"] == load_schema(kind)
-        assert message["x-identity"] == list(KINDS[kind].IDENTITY)
+        assert message["x-identity"] == load_schema(kind)["identity"]
+
+
+def test_commands_are_read_from_a_topic_per_account() -> None:
+    settings = KafkaSettings(topic_template="x.{kind}", schema_registry=RegistrySettings("http://localhost:8081"))
+    document = asyncapi.document(settings)
+    channel = document["channels"][ORDER_COMMAND]
+    assert channel["address"] == "x.order_command.{venue}.{account}"
+    assert set(channel["parameters"]) == {"venue", "account"}
+    assert (channel["bindings"]["kafka"]["partitions"], "topic" in channel["bindings"]["kafka"]) == (1, False)
+    bindings = {
+        kind: document["components"]["messages"][kind]["bindings"]["kafka"] for kind in ("order_result", "fill")
+    }
+    assert bindings["order_result"]["key"] == bindings["fill"]["key"]
+    assert "schemaIdPayloadEncoding" in bindings["order_result"]
+
+
+def test_every_field_of_a_command_is_described() -> None:
+    own = events().partition(f"\n### {ORDER_COMMAND}\n")[2].partition("\n## ")[0]
+    for field in fields_below(load_schema(ORDER_COMMAND)):
+        assert f"| `{field['name']}` | {event_reference.type_text(field['type'])} | {field['doc']} |" in own
+    assert "Topic `order.order_command.VENUE.ACCOUNT`, 1 partition, kept for 30 days" in own
+    assert "fields of every event" not in own
 
 
 def references(node: Any) -> Iterator[str]:
