@@ -19,8 +19,8 @@ _BINDING = {"bindingVersion": "0.5.0"}
 _AVRO = "application/vnd.apache.avro;version=1.9.0"
 _DESCRIPTION = (
     "Streams of crypto exchanges, normalized. One topic per kind of event; the key keeps the records of one instrument "
-    "in order. Two records that agree in the fields of x-identity tell the same fact. Orders are commands on a topic per "
-    "account."
+    "in order. Two records that agree in the fields of x-identity tell the same fact. Orders are commands on topics "
+    "of accounts."
 )
 
 
