@@ -169,7 +169,7 @@ class Gateway:
             if holding.end < done:
                 problem = Refused(
                     f"{self.kafka.topic}[{holding.partition}] ends at {holding.end}, and what was "
-                    f"before {done} is settled: it is not the topic that it was. Have its commands in another topic, or move "
+                    f"before {done} is settled: it is not the topic that it was. Have commands in another one, or move "
                     f"{self.folder} away: then what is open is looked up, and not sent"
                 )
                 nursery.start_soon(_fail, problem)  # here it would end the event loop

@@ -66,31 +66,7 @@ class Prices:
         key = _key(instrument)
         if (under_way := self._fetching.get(key)) is not None:
             await under_way.wait()
-        else:
-            await self._read(key, instrument)
-
-    async def run(self) -> None:
-        """Keep the prices of instruments ordered lately fresh, until cancelled."""
-        while True:
-            self._news = trio.Event()
-            now = trio.current_time()
-            self._forget(now)
-            due = [key for key, quote in self._quotes.items() if quote.read_at + self.max_age / 2 <= now]
-            async with trio.open_nursery() as nursery:
-                for key in due:
-                    if key not in self._fetching:
-                        nursery.start_soon(self._read, key, self._quotes[key].instrument)
-            # A price must not grow old while the next one is being read.
-            with trio.move_on_after(self.max_age / 4 if self._quotes else inf):
-                await self._news.wait()
-
-    def _forget(self, now: float) -> None:
-        latest = sorted(self._quotes, key=lambda key: self._quotes[key].wanted_at, reverse=True)
-        for place, key in enumerate(latest):
-            if place >= MAX_KEPT or now - self._quotes[key].wanted_at > KEPT_FOR:
-                del self._quotes[key]
-
-    async def _read(self, key: Key, instrument: Instrument) -> None:
+            return
         asked = trio.current_time()
         done = self._fetching[key] = trio.Event()
         try:
@@ -106,6 +82,26 @@ class Prices:
         finally:
             del self._fetching[key]
             done.set()
+
+    async def run(self) -> None:
+        """Keep the prices of instruments ordered lately fresh, until cancelled."""
+        while True:
+            self._news = trio.Event()
+            now = trio.current_time()
+            self._forget(now)
+            due = [key for key, quote in self._quotes.items() if quote.read_at + self.max_age / 2 <= now]
+            async with trio.open_nursery() as nursery:
+                for key in due:
+                    nursery.start_soon(self.refresh, self._quotes[key].instrument)
+            # A price must not grow old while the next one is being read.
+            with trio.move_on_after(self.max_age / 4 if self._quotes else inf):
+                await self._news.wait()
+
+    def _forget(self, now: float) -> None:
+        latest = sorted(self._quotes, key=lambda key: self._quotes[key].wanted_at, reverse=True)
+        for place, key in enumerate(latest):
+            if place >= MAX_KEPT or now - self._quotes[key].wanted_at > KEPT_FOR:
+                del self._quotes[key]
 
 
 def price_fetcher(trading: Trading, rest: VenueRest) -> Callable[[Instrument], Awaitable[DecimalText | None]]:

@@ -116,6 +116,7 @@ class TradeLink:
         self.stats.connection = "live"
         self.stats.last_error = ""
         log.info("orders_live", connection=self.name)
+        self.listener.link_changed()
 
     def lost(self, reason: str, error: Retryable) -> None:
         self._login_failed = isinstance(error, LoginFailed)

@@ -1,0 +1,29 @@
+"""A world for gateways, under Trio's virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.orders.world import World
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def world(tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Threads are done without: virtual time would run away while one works."""
+
+    async def at_once(call: Callable[..., T], *arguments: object, **options: object) -> T:
+        await trio.lowlevel.checkpoint()
+        return call(*arguments)
+
+    monkeypatch.setenv("key", "k")
+    monkeypatch.setenv("secret", "s")
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    return World(tmp_path)
