@@ -22,18 +22,23 @@ from pipeline.feeds.intake import Intake
 from pipeline.feeds.link import OpenWebSocket, Surroundings
 from pipeline.feeds.shares import WHOLE, Share
 from pipeline.leftovers import deliver_leftovers
-from pipeline.model.errors import ConfigError, PipelineError
+from pipeline.model.account import Order as OrderEvent
+from pipeline.model.errors import ConfigError, PipelineError, Refused
 from pipeline.model.latency import DELIVERY_BOUNDS_S, PRODUCE_BOUNDS_S, Latency
+from pipeline.model.order_stats import OrderStats
+from pipeline.model.orders import OrderResult
 from pipeline.model.stats import VenueStats
-from pipeline.observe.control import LOG_LEVEL, RELOAD, RESYNC, SUBSCRIPTIONS, Controls
+from pipeline.observe.control import KILL, LOG_LEVEL, RELOAD, RESUME, RESYNC, SUBSCRIPTIONS, Control, Controls
 from pipeline.observe.http import Pages, serve_http
 from pipeline.observe.logs import reconfigure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
+from pipeline.observe.orders import OrderCollector
 from pipeline.observe.process import with_process
 from pipeline.observe.progress import report_progress
 from pipeline.observe.terminal import show
-from pipeline.reload import Change, read_resync
+from pipeline.orders.entry import OrderEntry
+from pipeline.reload import Change, read_resync, read_switch
 from pipeline.reloader import Order, ReloadCollector, Reloader, Source
 from pipeline.session.clock import Clock, system_clock
 from pipeline.session.failures import leaves
@@ -65,7 +70,10 @@ class Service:
     clock: Clock = system_clock
     random: Random = attrs.field(factory=Random)
     open_websocket: OpenWebSocket = connect
+    order_seam: Callable[[str], None] = lambda _: None
+    """Is told each step of an order command, for tests that end the process there."""
     sink: Sink | None = attrs.field(default=None, init=False)
+    orders: OrderEntry | None = attrs.field(default=None, init=False)
     intakes: dict[str, Intake] = attrs.field(factory=dict, init=False)
     address: str = attrs.field(default="", init=False)
     """Where HTTP is served; empty if it is not."""
@@ -141,6 +149,8 @@ class Service:
         self._stopping = True
         if self.sink is None:
             self._whole.cancel()
+        elif self.orders is not None and not self.orders.ended.is_set():
+            self.orders.stop()  # the venues go on until what was sent is answered
         else:
             self._intake.cancel()
 
@@ -166,6 +176,8 @@ class Service:
             reasons.append("the spool is full: records are being lost")
         if sink.reading_stopped_at is not None:
             reasons.append("the spool is nearly full: nothing is read")
+        if self.orders is not None:
+            reasons.extend(self.orders.not_ready())
         return reasons
 
     def _not_open(self) -> str:
@@ -191,6 +203,7 @@ class Service:
             "share": attrs.asdict(self.share),
             "ready": not self.not_ready(),
             "not_ready": self.not_ready(),
+            "orders": self._order_status(),
             "venues": {name: self._venue_status(intake) for name, intake in self.intakes.items()},
             "sink": attrs.asdict(self.sink.stats()) if self.sink is not None else None,
             "opening": {"waits_for": self._opening.waits_for, "trouble": self._opening.trouble()},
@@ -219,6 +232,7 @@ class Service:
             # Of all shares: an account that another one takes over one day finds its memory there.
             state_directory=Path(self.config.kafka.spool.directory) / "accounts",
             safe_until=lambda: sink.stats().safe_until,
+            on_order=self._on_order if own.orders.accounts else None,
         )
         async with trio.open_nursery() as self._venues:
             nursery = self._venues
@@ -229,7 +243,28 @@ class Service:
             self._prepare_topics(nursery)
             for name in own.venues:
                 self._start_venue(nursery, name)
+            if own.orders.accounts:
+                nursery.start_soon(self._run_orders, sink)
             task_status.started()
+
+    async def _run_orders(self, sink: Sink) -> None:
+        """Take orders until `stop`; the venues are stopped when that is done."""
+        self.orders = OrderEntry(
+            settings=self.own.orders,
+            kafka=self.own.kafka,
+            venues=VENUES,
+            intakes=self.intakes,
+            around=self._around,
+            route=sink.routes[OrderResult],
+            seam=self.order_seam,
+        )
+        if not self._stopping:
+            await self.orders.run()
+        self._intake.cancel()
+
+    def _on_order(self, order: OrderEvent) -> None:
+        if self.orders is not None:
+            self.orders.on_order(order)
 
     def _prepare_topics(self, nursery: trio.Nursery) -> None:
         """Of kinds that the configuration has come to publish since the sink was opened."""
@@ -304,7 +339,30 @@ class Service:
 
         if self.is_led:  # the supervisor tells all workers the same
             return {RESYNC: resync}
-        return {RELOAD: reload, SUBSCRIPTIONS: subscriptions, LOG_LEVEL: log_level, RESYNC: resync}
+        every: dict[str, Control] = {RELOAD: reload, SUBSCRIPTIONS: subscriptions, LOG_LEVEL: log_level, RESYNC: resync}
+        if self.config.orders.accounts:
+            every |= {KILL: self._switch(is_killed=True), RESUME: self._switch(is_killed=False)}
+        return every
+
+    def _switch(self, *, is_killed: bool) -> Control:
+        async def switch(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            request = read_switch(self.config, body)
+            if self.orders is None:
+                raise Refused("orders: not begun yet")
+            switched, refused = [], []
+            for venue, account in request.accounts_of(self.config):
+                try:
+                    await self.orders.switch(venue, account, request.reason, is_killed=is_killed)
+                except Refused as error:  # the others must not wait for this one
+                    refused.append(str(error))
+                else:
+                    switched.append(f"{venue}.{account}")
+            log.warning("kill_switch", is_killed=is_killed, accounts=switched, refused=refused, reason=request.reason)
+            if refused:
+                raise Refused("; ".join(refused))
+            return {"accounts": switched, "is_killed": is_killed}
+
+        return switch
 
     def renew_books(self, body: Mapping[str, Any]) -> dict[str, int]:
         """Force new snapshots of order books, their gaps announced. Raises `ConfigError` if none is meant."""
@@ -331,12 +389,19 @@ class Service:
                 "From receiving a message to the hand-over of a record of it to librdkafka, one record in 64.",
                 lambda: Latency(PRODUCE_BOUNDS_S) if self.sink is None else self.sink.outlet.until_produced,
             ),
+            OrderCollector(self._order_stats),
             ProcessCollector(self._loop),
             *([] if self.is_led else [ReloadCollector(self.reloader)]),
         ]
 
     def _venue_stats(self) -> list[VenueStats]:
         return [intake.refreshed_stats() for intake in self.intakes.values()]
+
+    def _order_stats(self) -> list[OrderStats]:
+        return [] if self.orders is None else self.orders.stats()
+
+    def _order_status(self) -> dict[str, Any]:
+        return {f"{each.venue}.{each.account}": attrs.asdict(each) for each in self._order_stats()}
 
     def _own_numbers(self) -> Iterable[tuple[str, str, str, float]]:
         yield "pipeline_ready", "1 while the service is ready.", "gauge", float(not self.not_ready())

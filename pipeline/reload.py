@@ -117,6 +117,27 @@ class LevelRequest:
 
 
 @attrs.frozen
+class SwitchRequest:
+    """Whose kill switch is meant."""
+
+    venue: str | None = None
+    """None: of all venues."""
+    account: str | None = None
+    """None: of all accounts."""
+    reason: str | None = None
+    """Why, for people."""
+
+    def accounts_of(self, config: Config) -> list[tuple[str, str]]:
+        """Venue and account of those that are meant and take orders."""
+        return [
+            (venue, account)
+            for venue, accounts in config.orders.accounts.items()
+            for account in accounts
+            if self.venue in (None, venue) and self.account in (None, account)
+        ]
+
+
+@attrs.frozen
 class ResyncRequest:
     """What is asked of `/control/resync`."""
 
@@ -164,6 +185,15 @@ def read_resync(config: Config, body: Mapping[str, Any], venues: Mapping[str, Ve
     """What a body asks for. Raises `ConfigError` with one line per fault."""
     request = read(dict(body), ResyncRequest, rules(venues))
     known_venue(config, request.venue)
+    return request
+
+
+def read_switch(config: Config, body: Mapping[str, Any]) -> SwitchRequest:
+    """What a body asks for. Raises `ConfigError` with one line per fault."""
+    request = read(dict(body), SwitchRequest, rules({}))
+    if not request.accounts_of(config):
+        names = [f"{venue}.{account}" for venue, accounts in config.orders.accounts.items() for account in accounts]
+        raise ConfigError([f"account: no such account takes orders; there is {', '.join(names)}"])
     return request
 
 

@@ -13,6 +13,7 @@ from pipeline.model.errors import ConfigError, Refused
 RELOAD, SUBSCRIPTIONS, LOG_LEVEL, RESYNC = (
     "/control/reload", "/control/subscriptions", "/control/log-level", "/control/resync",
 )  # fmt: skip
+KILL, RESUME = "/control/kill", "/control/resume"
 PREFIX = "/control/"
 MAX_BODY_BYTES = 1024**2
 

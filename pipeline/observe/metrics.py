@@ -129,7 +129,7 @@ class FeedCollector(Collector):
         ages = HistogramMetricFamily("pipeline_exchange_to_receive_seconds", text, labels=("venue", "kind"))
         for venue in self._venues():
             for kind, latency in tuple(venue.arrivals.items()):
-                ages.add_metric((venue.name, kind), _buckets(latency), latency.sum_s)
+                ages.add_metric((venue.name, kind), buckets(latency), latency.sum_s)
         yield ages
 
     def _catalogues(self) -> Iterator[Metric]:
@@ -217,11 +217,12 @@ class Distribution(Collector):
     def collect(self) -> Iterator[Metric]:
         latency = self._read()
         histogram = HistogramMetricFamily(self._name, self._text)
-        histogram.add_metric((), _buckets(latency), latency.sum_s)
+        histogram.add_metric((), buckets(latency), latency.sum_s)
         yield histogram
 
 
-def _buckets(latency: Latency) -> list[tuple[str, float]]:
+def buckets(latency: Latency) -> list[tuple[str, float]]:
+    """The counts as Prometheus wants them: cumulated, by upper bound."""
     limits = [*(str(float(bound)) for bound in latency.bounds_s), "+Inf"]
     return list(zip(limits, accumulate(latency.counts), strict=True))
 
