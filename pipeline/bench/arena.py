@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import attrs
 
 from pipeline.bench.contestants import CONTESTANTS
 from pipeline.bench.load import LoadSettings
-from pipeline.bench.measure import Figures, Task
+from pipeline.bench.measure import Figures, Task, create_counts
 from pipeline.bench.stream import MIXES, Mix, messages
 from pipeline.model.errors import PipelineError
 
@@ -55,6 +57,10 @@ class Job:
     """How often to note the resident memory on the way."""
     profile: str | None = None
     """Where to write a profile."""
+    workers: int = 1
+    """Processes that share the stream between them."""
+    is_even: bool = False
+    """Whether all instruments bring as much, so that the shares are alike."""
 
     @property
     def name(self) -> str:
@@ -76,11 +82,19 @@ class Arena:
     """Bootstrap address."""
     certificate: Path
     authority: Path
+    core: int | None = None
+    """What is measured has this one for itself; None: whatever it is given."""
     _runs: int = 0
 
     @classmethod
-    def open(cls, stack: ExitStack, *, mix: str, seed: int, kafka: str, is_plain: bool) -> Arena:
-        """Provide Kafka (`mock`, `real`, or the address of one that runs) and certificates. Raises `BenchFailed`."""
+    def open(
+        cls, stack: ExitStack, *, mix: str, seed: int, kafka: str, is_plain: bool, is_pinned: bool = False
+    ) -> Arena:
+        """Provide Kafka (`mock`, `real`, or the address of one that runs) and certificates. Raises `BenchFailed`.
+
+        `is_pinned`: what is measured has a core of its own, this process and all others it starts have the rest.
+        """
+        core = stack.enter_context(_core_apart()) if is_pinned else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-bench-")))
         certificate, authority = folder / "server.pem", folder / "authority.pem"
         _certify(certificate, authority)
@@ -89,7 +103,7 @@ class Arena:
             address = stack.enter_context(_process("pipeline.bench.mock_kafka"))
         elif kafka == "real":
             address = stack.enter_context(_real_broker(folder / "kafka"))
-        return cls(MIXES[mix], seed, is_plain, kafka != "mock", folder, address, certificate, authority)
+        return cls(MIXES[mix], seed, is_plain, kafka != "mock", folder, address, certificate, authority, core)
 
     def run(self, job: Job) -> Figures:
         """Raises `BenchFailed`."""
@@ -124,18 +138,28 @@ class Arena:
                 moments=moments,
                 marks=job.marks,
                 profile=job.profile,
+                core=self.core,
             )
             within_s = _RUN_WITHIN_S + total / _SLOWEST_PER_S + (total / rate if rate else 0.0)
-            return _measured(task, within_s)
+            if job.workers == 1:
+                return _measured(task, within_s)
+            create_counts(folder / "counts", job.workers)
+            workers = [
+                attrs.evolve(task, worker=number, workers=job.workers, counts=str(folder / "counts"))
+                for number in range(job.workers)
+            ]
+            with ThreadPoolExecutor(job.workers) as pool:
+                return Figures.together(list(pool.map(_measured, workers, [within_s] * job.workers)))
 
     def _stream(self, job: Job) -> tuple[Path, int]:
         """A file with a lap of the stream, and how many messages to send in all."""
         lap = min(job.lap or job.messages, job.messages)
-        path = self.folder / f"stream-{job.instruments}-{lap}-{job.messages}.jsonl"
+        path = self.folder / f"stream-{job.instruments}-{lap}-{job.messages}-{job.is_even}.jsonl"
         if not path.exists():
             step_ms = _RECORDED_STEP_MS if self.mix.is_recorded else _STEP_MS
             start_ms = int(time.time()) * 1000 - _AGE_MS - job.messages * step_ms
-            path.write_bytes(b"\n".join(messages(self.mix, lap, job.instruments, self.seed, start_ms)))
+            stream = messages(self.mix, lap, job.instruments, self.seed, start_ms, is_even=job.is_even)
+            path.write_bytes(b"\n".join(stream))
         with path.open("rb") as file:
             count = sum(1 for _ in file)
         return path, count if lap == job.messages else job.messages
@@ -151,6 +175,19 @@ def _measured(task: Task, within_s: float) -> Figures:
     except subprocess.TimeoutExpired as error:
         raise BenchFailed(f"{title} did not end within {within_s:.0f} s:\n{_tail(error.stderr)}") from None
     return Figures.read(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def _core_apart() -> Iterator[int]:
+    """One of our cores, which we leave meanwhile; so does whatever is started, unless it goes there by itself."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        raise BenchFailed("there is only one core: none can be set apart")
+    os.sched_setaffinity(0, cores - {min(cores)})
+    try:
+        yield min(cores)
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @contextmanager

@@ -21,7 +21,15 @@ from pipeline.bench.measure import Figures
 from pipeline.bench.report import Setting, as_json, progress_line, show
 from pipeline.bench.stream import MIXES
 from pipeline.bench.summary import Outcome
-from pipeline.bench.targets import CONNECTIONS, FLOOD_PER_S, INSTRUMENTS, MEMORY_MESSAGES, STEADY_PER_S, Results
+from pipeline.bench.targets import (
+    CONNECTIONS,
+    FLOOD_PER_S,
+    INSTRUMENTS,
+    MEMORY_MESSAGES,
+    STEADY_PER_S,
+    WORKERS,
+    Results,
+)
 
 _WIDTH = 120
 """Columns of a report that goes to a file."""
@@ -31,6 +39,8 @@ _LAP = 100_000
 _MARKS = 10
 _DIMENSIONS = ("instruments", "connections")
 _PARTS = ("split", "stages")
+_SHARED = ("ours", "floor")
+"""Who is measured with several processes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--memory", type=int, metavar="N", help=f"show the resident memory over a run of N messages (of {_LAP:,} each)"
+    )
+    parser.add_argument(
+        "--workers", type=_numbers, metavar="N,…", default=(), help="show the throughput of so many processes together"
+    )
+    parser.add_argument(
+        "--pin", action="store_true", help="what is measured has a core of its own, and all else shares the others"
     )
     parser.add_argument("--targets", action="store_true", help="measure all that there is a target for, and judge it")
     parser.add_argument("--profile", metavar="FILE", help="write a profile of this service, which costs extra, and end")
@@ -117,9 +133,17 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.decimals,
         platform.python_version(),
         os.cpu_count() or 0,
+        arguments.pin,
     )
     with ExitStack() as stack:
-        arena = Arena.open(stack, mix=arguments.mix, seed=arguments.seed, kafka=kafka, is_plain=arguments.plain)
+        arena = Arena.open(
+            stack,
+            mix=arguments.mix,
+            seed=arguments.seed,
+            kafka=kafka,
+            is_plain=arguments.plain,
+            is_pinned=arguments.pin,
+        )
         if arguments.profile:
             arena.run(attrs.evolve(plan.job("ours"), profile=str(Path(arguments.profile).resolve())))
             return 0
@@ -148,6 +172,7 @@ class Plan:
     latency: list[Job] = attrs.field(factory=list)
     instruments: list[Job] = attrs.field(factory=list)
     connections: list[Job] = attrs.field(factory=list)
+    workers: list[Job] = attrs.field(factory=list)
     memory: list[Job] = attrs.field(factory=list)
     """Run once."""
     failures: list[str] = attrs.field(factory=list, init=False)
@@ -157,10 +182,12 @@ class Plan:
         """What the options ask for."""
         plan = cls(arguments, tell)
         rates, scales, messages = arguments.latency, dict(arguments.scale or ()), arguments.memory
+        workers = arguments.workers
         if arguments.targets:
             rates = rates or (STEADY_PER_S, FLOOD_PER_S)
             scales = {"instruments": INSTRUMENTS, "connections": CONNECTIONS} | scales
             messages = messages or MEMORY_MESSAGES
+            workers = workers or WORKERS
         chosen = plan._taking_part(arguments.contestants or WHOLE)
         if arguments.stages:
             chosen = list(dict.fromkeys(["ours", *chosen, *_PARTS]))
@@ -176,6 +203,9 @@ class Plan:
             plan.instruments += plan._in_forms([attrs.evolve(plan.job("ours"), instruments=size)])
         for size in scales.get("connections", ()):
             plan.connections += plan._in_forms([attrs.evolve(plan.job("ours"), connections=size)])
+        for count in workers:
+            shared = attrs.evolve(plan.job("ours"), messages=2 * arguments.messages, workers=count, is_even=True)
+            plan.workers += [attrs.evolve(shared, contestant=name) for name in plan._taking_part(_SHARED)]
         if messages:
             long = attrs.evolve(plan.job("ours"), messages=messages, lap=_LAP, marks=_MARKS)
             plan.memory = plan._in_forms([long])
@@ -190,7 +220,7 @@ class Plan:
         """Run all of it, in rounds; goes on when a run fails."""
         found: dict[str, list[Outcome]] = {}
         for number in range(1, rounds + 1):
-            for part in ("throughput", "latency", *_DIMENSIONS):
+            for part in ("throughput", "latency", *_DIMENSIONS, "workers"):
                 found.setdefault(part, []).extend(self._run(arena, number, getattr(self, part)))
         found["memory"] = self._run(arena, 1, self.memory)
         return Results(**found, failures=self.failures)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import mmap
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from pipeline.bench.moments import Moments
 POLL_S = 0.02
 """How often a contestant looks at its count: some 0.1 % of its time."""
 _CALIBRATION_ROUNDS = 200_000
+_COUNT_BYTES = 8
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +58,13 @@ class Task:
     """How often to note the resident memory on the way, at equal distances."""
     profile: str | None = None
     """Where to write a profile of the event loop's thread."""
+    worker: int = 0
+    """Which of `workers` processes this is, which share the stream between them."""
+    workers: int = 1
+    counts: str | None = None
+    """Where these processes tell each other what they have received."""
+    core: int | None = None
+    """The one core to run on; None: any."""
 
 
 @attrs.frozen
@@ -81,6 +91,22 @@ class Figures:
     """At each mark."""
     stages_us: dict[str, float] = attrs.field(factory=dict)
     """Processor time per message by stage, where stages were run apart."""
+    waited_s: float = 0.0
+    """For how long the event loop's thread could have run and was given no core."""
+
+    @classmethod
+    def together(cls, parts: Sequence[Figures]) -> Figures:
+        """Of processes that share a stream, each of which counts the messages of all."""
+        first = parts[0]
+        return attrs.evolve(
+            first,
+            cpu_s=sum(each.cpu_s for each in parts),
+            wall_s=max(each.wall_s for each in parts),
+            peak_mib=sum(each.peak_mib for each in parts),
+            records=sum(each.records for each in parts),
+            calibration_s=max(each.calibration_s for each in parts),
+            waited_s=max(each.waited_s for each in parts),
+        )
 
     @classmethod
     def read(cls, text: bytes) -> Figures:
@@ -95,6 +121,11 @@ class Figures:
         """Processor time per message."""
         return self.cpu_s / self.messages * 1e6
 
+    @property
+    def per_s(self) -> float:
+        """Messages per second by the clock."""
+        return self.messages / self.wall_s
+
 
 @attrs.define
 class Meter:
@@ -104,6 +135,8 @@ class Meter:
     _count: int = 0
     _cpu: float = 0.0
     _wall: float = 0.0
+    _waited: float = 0.0
+    _counts: memoryview | None = attrs.field(default=None, init=False)
     _moments: Moments | None = attrs.field(init=False)
     _backlog_max: int = attrs.field(default=0, init=False)
     _backlog_final: int | None = attrs.field(default=None, init=False)
@@ -112,12 +145,16 @@ class Meter:
     def __attrs_post_init__(self) -> None:
         path = self.task.moments
         self._moments = Moments.open(Path(path)) if path is not None else None
+        if self.task.counts is not None:
+            with Path(self.task.counts).open("r+b") as file:
+                self._counts = memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
 
     def look(self, received: int) -> bool:
-        """Whether all messages are there."""
-        task = self.task
+        """Whether all messages are there, those of the other processes included."""
+        task, received = self.task, self._of_all(received)
         if not self._count and received >= task.warm:
             self._count, self._cpu, self._wall = received, time.process_time(), time.monotonic()
+            self._waited = _waited_s()
         if self._moments is not None and task.rate is not None and self._backlog_final is None:
             self._look_behind(self._moments, task.rate, received)
         while len(self._resident) < task.marks and received * task.marks >= task.messages * (len(self._resident) + 1):
@@ -138,6 +175,7 @@ class Meter:
         Raises `RuntimeError` when the stream was over before the second look.
         """
         cpu, wall = time.process_time() - self._cpu, time.monotonic() - self._wall
+        received = self._of_all(received)
         messages = received - self._count
         if not messages:
             raise RuntimeError(f"{received} messages are too few to be measured: they all came within {POLL_S:g} s")
@@ -153,13 +191,33 @@ class Meter:
             self._backlog_final or 0,
             self._moments.sent_per_s() if self._moments is not None else 0.0,
             tuple(self._resident),
+            waited_s=_waited_s() - self._waited,
         )
+
+    def _of_all(self, received: int) -> int:
+        if self._counts is None:
+            return received
+        self._counts[self.task.worker] = received
+        return sum(self._counts)
 
 
 def _status_mib(field: str) -> float:
     """Memory of this program; the peak that `getrusage` tells includes the process that started it."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii", "replace"))
     return int(found[1]) / 1024 if found else 0.0
+
+
+def create_counts(path: Path, workers: int) -> None:
+    """For as many processes."""
+    path.write_bytes(bytes(workers * _COUNT_BYTES))
+
+
+def _waited_s() -> float:
+    """0 where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def calibrate() -> float:

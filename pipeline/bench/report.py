@@ -19,6 +19,7 @@ from pipeline.bench.summary import (
     Stage,
     calibrations,
     costs,
+    crews,
     memory,
     paced,
     scaled,
@@ -43,11 +44,14 @@ class Setting:
     decimals: tuple[str, ...]
     python: str
     cores: int
+    is_pinned: bool = False
+    """Whether what is measured has a core of its own."""
 
     def __str__(self) -> str:
         return (
             f"{self.stream}; {self.messages:,} messages of {self.instruments} instruments, {self.transport}; "
-            f"Kafka: {self.kafka}; decimals: {' and '.join(self.decimals)}; Python {self.python}, {self.cores} cores; "
+            f"Kafka: {self.kafka}; decimals: {' and '.join(self.decimals)}; Python {self.python}, {self.cores} cores"
+            f"{', one set apart' if self.is_pinned else ''}; "
             f"rounds: {self.rounds}"
         )
 
@@ -61,6 +65,7 @@ def as_json(setting: Setting, results: Results, *, with_targets: bool) -> dict[s
         "stages": {form: [attrs.asdict(each) for each in found] for form, found in _staged(setting, results)},
         "latency": [attrs.asdict(each) for each in paced(results.latency)],
         "scale": [attrs.asdict(each) for each in scales],
+        "workers": [attrs.asdict(each) for each in crews(results.workers)],
         "memory": [{**attrs.asdict(each), "ratio": each.ratio} for each in memory(results.memory)],
         "calibration_ms": calibrations(results.all),
         "runs": [each.as_json() for each in results.all],
@@ -85,6 +90,8 @@ def show(console: Console, setting: Setting, results: Results, *, with_targets: 
     for dimension, outcomes in (("instruments", results.instruments), ("connections", results.connections)):
         if outcomes:
             console.print(_scale(scaled(outcomes, dimension), dimension))
+    if results.workers:
+        console.print(_crews(results.workers))
     for each in memory(results.memory):
         console.print(_memory(each))
     if with_targets:
@@ -109,6 +116,8 @@ def progress_line(outcome: Outcome) -> str:
         parts.append(f"at {job.rate:,}/s: p99 {figures.latencies_us[1] / 1000:.2f} ms, {figures.backlog_max:,} behind")
     if job.connections > 1:
         parts.append(f"{job.connections} connections")
+    if job.workers > 1:
+        parts.append(f"{job.workers} processes, {figures.per_s:,.0f}/s together")
     if job.marks:
         parts.append(f"resident {figures.resident_mib[0]:.0f} to {figures.resident_mib[-1]:.0f} MiB")
     parts.append(f"{job.instruments} instruments, calibration {figures.calibration_s * 1e3:.1f} ms")
@@ -163,7 +172,7 @@ def _stages(found: Sequence[Stage], form: str) -> Table:
 
 
 def _latency(outcomes: Sequence[Outcome]) -> Table:
-    columns = ("offered/s", "sent/s", "p50", "p99", "p99.9", "core", "most behind", "at the end")
+    columns = ("offered/s", "sent/s", "p50", "p99", "p99.9", "core", "waited", "most behind", "at the end")
     table = _table("From sent to handed to Kafka, ms", "contestant", *columns)
     for each in paced(outcomes):
         table.add_row(
@@ -172,6 +181,7 @@ def _latency(outcomes: Sequence[Outcome]) -> Table:
             f"{each.sent_per_s:,.0f}",
             *(f"{value / 1000:.2f}" for value in (each.p50_us, each.p99_us, each.p999_us)),
             f"{each.core_share:.0%}",
+            f"{each.waited_share:.0%}",
             f"{each.backlog_max:,.0f}",
             f"{each.backlog_final:,.0f}",
         )
@@ -182,6 +192,19 @@ def _scale(found: Sequence[Scaled], dimension: str) -> Table:
     table = _table(f"Cost of a message by {dimension}", "contestant", dimension, "µs median", "first = 1")
     for each in found:
         table.add_row(title(each.contestant), f"{each.value:,}", f"{each.cost_us:.1f}", f"{each.ratio:.2f}")
+    return table
+
+
+def _crews(outcomes: Sequence[Outcome]) -> Table:
+    table = _table("Messages per second of several processes", "contestant", "processes", "per s", "first = 1", "cores")
+    for each in crews(outcomes):
+        table.add_row(
+            title(each.contestant),
+            str(each.workers),
+            f"{each.per_s:,.0f}",
+            f"{each.ratio:.2f}",
+            f"{each.core_share:.2f}",
+        )
     return table
 
 

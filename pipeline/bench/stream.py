@@ -65,11 +65,13 @@ MIXES = {
 }
 
 
-def messages(mix: Mix, count: int, instruments: int, seed: int, start_ms: int) -> Iterator[bytes]:
+def messages(
+    mix: Mix, count: int, instruments: int, seed: int, start_ms: int, *, is_even: bool = False
+) -> Iterator[bytes]:
     """Book and ticker snapshots of all instruments, then `count` further messages, in the order of sending.
 
-    `start_ms` is the exchange's time of the first: brokers refuse records from far off their own time. Raises
-    `OSError` when a recording cannot be read.
+    `start_ms` is the exchange's time of the first: brokers refuse records from far off their own time. `is_even`: of a
+    stream that is made up all instruments bring as much. Raises `OSError` when a recording cannot be read.
     """
     if mix.is_recorded:
         recording = Recording.read(_RECORDED_BOOKS.read_bytes().splitlines())
@@ -90,7 +92,7 @@ def messages(mix: Mix, count: int, instruments: int, seed: int, start_ms: int) -
         dialect.ticker,
     )
     # A few instruments bring most of the traffic, as on a real market.
-    weights = [1 / (1 + number) for number in range(len(markets))]
+    weights = [1.0 if is_even else 1 / (1 + number) for number in range(len(markets))]
     kinds = random.choices(makers, (mix.book, mix.trade, mix.ticker), k=count)
     for make, market in zip(kinds, random.choices(markets, weights, k=count), strict=True):
         market.now_ms += random.randrange(3)

@@ -72,6 +72,8 @@ class Paced:
     core_share: float
     backlog_max: float
     backlog_final: float
+    waited_share: float
+    """Of the time, in which the event loop's thread was ready to run and was given no core."""
 
 
 @attrs.frozen
@@ -84,6 +86,20 @@ class Scaled:
     cost_us: float
     ratio: float
     """In that of the first size."""
+
+
+@attrs.frozen
+class Crew:
+    """What several processes take together."""
+
+    contestant: str
+    workers: int
+    per_s: float
+    """Messages by the clock, median."""
+    ratio: float
+    """In those of the first number of processes."""
+    core_share: float
+    """Cores that they kept busy."""
 
 
 @attrs.frozen
@@ -164,6 +180,7 @@ def paced(outcomes: Sequence[Outcome]) -> list[Paced]:
                 median(run.cpu_s / run.wall_s for run in runs),
                 median(run.backlog_max for run in runs),
                 median(run.backlog_final for run in runs),
+                median(run.waited_s / run.wall_s for run in runs),
             )
         )
     return found
@@ -181,6 +198,22 @@ def scaled(outcomes: Sequence[Outcome], dimension: str) -> list[Scaled]:
             ratio = _over_rounds(runs, first, lambda one, other: one.cost_us / other.cost_us)
             cost = median(each.figures.cost_us for each in runs)
             found.append(Scaled(name, dimension, value, cost, ratio or 0.0))
+    return found
+
+
+def crews(outcomes: Sequence[Outcome]) -> list[Crew]:
+    """By contestant and number of processes, in the order of appearance."""
+    found = []
+    for name in dict.fromkeys(each.job.name for each in outcomes):
+        own = _named(outcomes, name)
+        counts = list(dict.fromkeys(each.job.workers for each in own))
+        first = [each for each in own if each.job.workers == counts[0]]
+        for count in counts:
+            runs = [each for each in own if each.job.workers == count]
+            ratio = _over_rounds(runs, first, lambda one, other: one.per_s / other.per_s)
+            per_s = median(each.figures.per_s for each in runs)
+            cores = median(each.figures.cpu_s / each.figures.wall_s for each in runs)
+            found.append(Crew(name, count, per_s, ratio or 0.0, cores))
     return found
 
 

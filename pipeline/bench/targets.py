@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from pipeline.bench.summary import Outcome, cost_ratio, memory, p99_difference_us, paced, scaled
+from pipeline.bench.summary import Outcome, cost_ratio, crews, memory, p99_difference_us, paced, scaled
 
 FLOOD_PER_S = 50_000
 STEADY_PER_S = 10_000
 INSTRUMENTS = (1, 50, 500, 2_000)
 CONNECTIONS = (1, 10, 50)
 MEMORY_MESSAGES = 10_000_000
+WORKERS = (1, 2)
 _BACKLOG = FLOOD_PER_S // 10
 """Messages behind at the end of a flood that still count as keeping up: a tenth of a second."""
 _P99_US = 2_000.0
 _GROWTH = 1.15
 _MEMORY_GROWTH = 1.10
+_TWO_WORKERS = 1.8
 
 
 @attrs.frozen
@@ -29,13 +31,15 @@ class Results:
     instruments: Sequence[Outcome] = ()
     connections: Sequence[Outcome] = ()
     memory: Sequence[Outcome] = ()
+    workers: Sequence[Outcome] = ()
     failures: Sequence[str] = ()
     """Runs that told nothing, and their last words."""
 
     @property
     def all(self) -> list[Outcome]:
         """In this order."""
-        return [*self.throughput, *self.latency, *self.instruments, *self.connections, *self.memory]
+        parts = (self.throughput, self.latency, self.instruments, self.connections, self.workers, self.memory)
+        return [outcome for part in parts for outcome in part]
 
 
 @attrs.frozen
@@ -71,6 +75,7 @@ def _verdicts(results: Results, suffix: str) -> Iterator[Verdict]:
         worst = max((each.ratio for each in sizes), default=None)
         span = f" from {sizes[0].value:,} to {sizes[-1].value:,}" if sizes else ""
         yield _ratio(f"growth of the cost{span} {dimension}", worst, most=_GROWTH)
+    yield _gain_of_two(results.workers)
 
 
 def _ratio(
@@ -113,6 +118,15 @@ def _lateness(outcomes: Sequence[Outcome], ours: str) -> Verdict:
     if difference is None:
         return Verdict(name, target)
     return Verdict(name, target, difference, f"{difference / 1000:.2f} ms", difference <= _P99_US)
+
+
+def _gain_of_two(outcomes: Sequence[Outcome]) -> Verdict:
+    name, target = "messages/s of two processes in those of one", f"at least {_TWO_WORKERS:g}"
+    gains = {each.contestant: each.ratio for each in crews(outcomes) if each.workers == WORKERS[1]}
+    if "ours" not in gains:
+        return Verdict(name, target)
+    shown = f"{gains['ours']:.2f}" + (f"; of the floor {gains['floor']:.2f}" if "floor" in gains else "")
+    return Verdict(name, target, gains["ours"], shown, gains["ours"] >= _TWO_WORKERS)
 
 
 def _growth_of_memory(outcomes: Sequence[Outcome], ours: str) -> Verdict:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import pytest
 
+from pipeline.bench import arena as arena_module
 from pipeline.bench import command
-from pipeline.bench.arena import BenchFailed, Job
+from pipeline.bench.arena import Arena, BenchFailed, Job
 from pipeline.bench.command import Plan
 from pipeline.bench.contestants import CONTESTANTS, WHOLE
 from pipeline.bench.measure import Figures
@@ -74,6 +77,41 @@ def test_the_stream_is_spread_over_connections(capsys: pytest.CaptureFixture[str
     result = bench(capsys, "--no-throughput", "--messages", "5000", "--scale", "connections=1,3")
     assert [(each["dimension"], each["value"]) for each in result["scale"]] == [("connections", 1), ("connections", 3)]
     assert all(each["cost_us"] > 0 for each in result["scale"])
+
+
+def test_processes_share_the_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    result = bench(capsys, "--no-throughput", "--messages", "4000", "--workers", "2")
+    assert result["workers"][0]["contestant"] == "ours"
+    assert result["workers"][0]["workers"] == 2
+    assert result["workers"][0]["per_s"] > 0
+    [run] = [each for each in result["runs"] if each["contestant"] == "ours"]
+    assert run["figures"]["records"] > 1
+
+
+@pytest.mark.parametrize("cores", [{0, 1}, {2, 3, 5}])
+def test_what_is_measured_can_have_a_core_of_its_own(cores: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[set[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(cores))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: asked.append(set(mask)))
+    with ExitStack() as stack:
+        arena = Arena.open(stack, mix="bybit", seed=1, kafka="localhost:1", is_plain=False, is_pinned=True)
+        assert arena.core == min(cores)
+        assert asked == [cores - {arena.core}]
+    assert asked[1:] == [cores]
+
+
+def test_one_core_cannot_be_set_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert main(["bench", "--pin"]) == 1
+    assert "there is only one core" in capsys.readouterr().err
+
+
+def test_a_contestant_goes_to_its_core(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    own = max(os.sched_getaffinity(0))
+    monkeypatch.setattr(arena_module, "_core_apart", lambda: nullcontext(own))
+    result = bench(capsys, "--contestants", "split", "--messages", "5000", "--pin")
+    assert result["setting"]["is_pinned"]
+    assert result["runs"][0]["figures"]["messages"] > 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from pipeline.bench.latency import Latencies
-from pipeline.bench.measure import Figures, Meter, Task, report
+from pipeline.bench.measure import Figures, Meter, Task, create_counts, report
 from pipeline.bench.moments import Moments
 
 TASK = Task(
@@ -44,6 +44,23 @@ def test_what_came_before_the_warm_up_was_over_does_not_count() -> None:
     figures = meter.finish(1_000, 1_400)
     assert figures.messages == 880
     assert figures.records == 1.4
+
+
+def test_processes_that_share_a_stream_count_together(tmp_path: Path) -> None:
+    create_counts(tmp_path / "counts", 2)
+    tasks = [attrs.evolve(TASK, counts=str(tmp_path / "counts"), worker=number, workers=2) for number in range(2)]
+    first, second = map(Meter, tasks)
+    assert not first.look(70)
+    assert not second.look(40)  # together more than the warm-up
+    assert not first.look(600)
+    assert second.look(400)
+    assert first.look(600)
+    parts = [first.finish(600, 900), second.finish(400, 500)]
+    assert [each.messages for each in parts] == [360, 890]
+    together = Figures.together(parts)
+    assert together.records == pytest.approx(1.4)
+    assert together.cpu_s == parts[0].cpu_s + parts[1].cpu_s
+    assert together.per_s == 360 / max(each.wall_s for each in parts)
 
 
 def test_a_stream_that_is_over_at_the_first_look_cannot_be_measured() -> None:

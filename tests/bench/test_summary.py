@@ -18,6 +18,7 @@ from pipeline.bench.summary import (
     calibrations,
     cost_ratio,
     costs,
+    crews,
     memory,
     p99_difference_us,
     paced,
@@ -121,6 +122,19 @@ def test_growth_counts_from_the_first_size() -> None:
     ]
 
 
+def test_processes_together_are_compared_with_the_first_number() -> None:
+    runs = [
+        outcome(number, name, 20.0, {"workers": workers}, messages=1_000, wall_s=wall)
+        for number, walls in enumerate([(0.1, 0.05, 0.02), (0.2, 0.125, 0.04), (0.3, 0.2, 0.05)], 1)
+        for name, workers, wall in zip(("ours", "ours", "floor"), (1, 2, 2), walls, strict=True)
+    ]
+    one, two, floor = crews(runs)
+    assert (one.workers, one.ratio, one.per_s) == (1, 1, 5_000)
+    assert (two.workers, two.per_s) == (2, 8_000)
+    assert two.ratio == pytest.approx(1.6)
+    assert (floor.contestant, floor.ratio) == ("floor", 1)
+
+
 def test_memory_is_compared_with_the_first_mark() -> None:
     [found] = memory([outcome(1, "ours", 10), outcome(1, "ours", 10, resident_mib=(80.0, 90.0, 100.0))])
     assert found.ratio == 1.25
@@ -152,12 +166,16 @@ def everything(**changes: float) -> Results:
         ],
         connections=[outcome(1, "ours", 20.0), outcome(1, "ours", 22.0, {"connections": 50})],
         memory=[outcome(1, "ours", 20.0, resident_mib=(100.0, value.get("resident", 105.0)))],
+        workers=[
+            outcome(1, "ours", 20.0, {"workers": 1}, wall_s=1.0),
+            outcome(1, "ours", 20.0, {"workers": 2}, wall_s=1 / value.get("together", 1.9)),
+        ],
     )
 
 
 def test_every_target_can_be_met() -> None:
     found = verdicts(everything())
-    assert [each.met for each in found] == [True] * 9
+    assert [each.met for each in found] == [True] * 10
     assert [each.stretch_met for each in found[:4]] == [False, None, False, None]
 
 
@@ -172,6 +190,7 @@ def test_every_target_can_be_met() -> None:
         ({"p99": 3_001}, 5),
         ({"resident": 111.0}, 6),
         ({"grown": 23.1}, 7),
+        ({"together": 1.79}, 9),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -181,20 +200,21 @@ def test_a_missed_target_is_called_missed(changes: dict[str, float], missed: int
 
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     found = verdicts(Results())
-    assert len(found) == 9
+    assert len(found) == 10
     assert {(each.met, each.shown) for each in found} == {(None, "not measured")}
 
 
 def test_the_document_has_all_parts() -> None:
     document = json.loads(json.dumps(as_json(SETTING, everything(), with_targets=True)))
     assert list(document) == [
-        "setting", "summary", "stages", "latency", "scale", "memory", "calibration_ms", "runs", "failures", "targets",
+        "setting", "summary", "stages", "latency", "scale", "workers", "memory", "calibration_ms", "runs", "failures",
+        "targets",
     ]  # fmt: skip
     assert [each["contestant"] for each in document["summary"]] == ["ours", "cryptofeed", "stock", "floor", "picows"]
     assert document["summary"][3]["ratio"] == 0.5
     assert document["memory"][0]["ratio"] == 1.05
-    assert [each["met"] for each in document["targets"]["text"]] == [True] * 9
-    assert len(document["runs"]) == 13
+    assert [each["met"] for each in document["targets"]["text"]] == [True] * 10
+    assert len(document["runs"]) == 15
     assert document["runs"][0]["round"] == 1
     assert document["runs"][0]["figures"]["messages"] == 1_000
     assert "targets" not in as_json(SETTING, Results(), with_targets=False)
@@ -207,7 +227,7 @@ def test_the_tables_show_what_was_measured() -> None:
     assert "this service" in text
     assert "Cost of a message by instruments" in text
     assert "the end is 1.05 of the first" in text
-    assert sum(line.strip().startswith("met") for line in text.splitlines()) == 9
+    assert sum(line.strip().startswith("met") for line in text.splitlines()) == 10
     assert "missed" not in text
 
 

@@ -22,8 +22,8 @@ def url(task: Task) -> str:
 
 
 def subscribe_request(task: Task) -> str:
-    """Asks for the whole stream on one connection, which no exchange would take of so many instruments."""
-    symbols = [listing.symbol for listing in many(task.venue, task.instruments)]
+    """Asks for all of this process's stream on one connection, which no exchange would take of so many instruments."""
+    symbols = [listing.symbol for listing in many(task.venue, task.instruments)][task.worker :: task.workers]
     channels = [_CHANNELS[task.venue][channel] for channel in task.channels]
     args: list[Any]
     if task.venue == "bybit":

@@ -49,6 +49,7 @@ def configuration(task: Task) -> Config:
         ),
         log=LogSettings(level="warning"),
         http=HttpSettings(port=0),
+        workers=task.workers,
     )
 
 
@@ -66,7 +67,7 @@ async def measured(task: Task, config: Config, open_websocket: OpenWebSocket) ->
     """
     timed = Timed(open_websocket, task) if task.moments else None
     keep_what_is_loaded()
-    service = Service(config, open_websocket=timed or open_websocket)
+    service = Service(config, config.share(task.worker), open_websocket=timed or open_websocket)
     profile = cProfile.Profile()
     profiling = False
     meter = Meter(task)
