@@ -226,6 +226,18 @@ def _reference(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def _order(parser: argparse.ArgumentParser) -> Run:
+    from pipeline import order_command
+
+    order_command.add_arguments(parser, _add_config)
+
+    def run(arguments: argparse.Namespace) -> int:
+        config = _load(arguments.config)
+        return order_command.run(arguments, config, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+
+    return run
+
+
 def _simulate(parser: argparse.ArgumentParser) -> Run:
     from pipeline.sim import command
 
@@ -269,6 +281,7 @@ COMMANDS = {
     "schemas": Command("Check or register the schemas of events, or print one.", _schemas),
     "reference": Command("Print what can be configured, what is published, or an AsyncAPI description.", _reference),
     "tail": Command("Print events as they arrive in Kafka.", _tail),
+    "order": Command("Give an order command by hand and follow it.", _order),
     "simulate": Command("Serve a simulated exchange on this machine.", _simulate),
     "bench": Command("Measure what a message costs, beside other ways into Kafka.", _bench),
 }

@@ -6,7 +6,7 @@ import re
 import ssl
 
 import trio
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from pipeline.model.secret import Secret
@@ -33,7 +33,7 @@ class LastError:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self.error = error
 
-    def told(self, settings: KafkaSettings, client: Consumer | AdminClient, error: KafkaException) -> str:
+    def told(self, settings: KafkaSettings, client: Consumer | Producer | AdminClient, error: KafkaException) -> str:
         """What to say about a call that failed: the refusal behind it, if there is one."""
         client.poll(0)  # librdkafka calls back from here only
         return refusal(settings, self.error) or str(error.args[0].str())
