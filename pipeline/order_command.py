@@ -20,7 +20,6 @@ from uuid import uuid4
 
 import attrs
 import trio
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.avro.decoder import record_to_json
 from pipeline.config import Config
@@ -41,11 +40,9 @@ from pipeline.orders.guards import quote_value
 from pipeline.orders.identity import identified
 from pipeline.orders.settings import AccountOrderSettings
 from pipeline.session.clock import Clock, system_clock
-from pipeline.sink.errors import SinkFailed
-from pipeline.sink.properties import create_client, producer_config
 from pipeline.sink.reader import Received, open_reader
-from pipeline.sink.refusals import LastError
 from pipeline.sink.settings import KafkaSettings
+from pipeline.sink.single import write_record
 from pipeline.sink.topics import command_topic
 
 ACKNOWLEDGED, REJECTED, UNKNOWN, INTERRUPTED = 0, 1, 3, 130
@@ -335,7 +332,7 @@ async def _give(
         async with trio.open_nursery() as nursery:
             await nursery.start(until_signal)
             async with open_reader(settings, WATCHED) as records:
-                write = partial(_write, settings, topic, key, value, command, arguments.timeout)
+                write = partial(write_record, settings, topic, key, value, command.issued_at // 1000, arguments.timeout)
                 is_in = await trio.to_thread.run_sync(write, abandon_on_cancel=True)
                 stderr.write(f"command {command.command_id} {'is' if is_in else 'may be'} in {topic}\n")
                 stderr.flush()
@@ -361,30 +358,3 @@ def _tell(stdout: TextIO, record: Received, *, as_json: bool) -> None:
     fields = record_to_json(record.kind, record.fields)
     stdout.write((json.dumps(fields, ensure_ascii=False) if as_json else line(fields)) + "\n")
     stdout.flush()
-
-
-def _write(settings: KafkaSettings, topic: str, key: bytes, value: bytes, command: OrderCommand, within: float) -> bool:
-    """Put the record into Kafka; blocks. Whether Kafka has confirmed that it has it. Raises `SinkFailed`."""
-    trouble = LastError()
-    plain = attrs.evolve(settings, delivery="at_least_once", linger=0.0, statistics_interval=0.0)
-    config = producer_config(plain) | {"error_cb": trouble}
-    producer = create_client(Producer, config, settings)
-    reports: list[KafkaError | None] = []
-
-    def reported(error: KafkaError | None, message: Message) -> None:
-        reports.append(error)
-
-    try:
-        if settings.verify_topics and topic not in producer.list_topics(timeout=within).topics:
-            raise SinkFailed(f"no such topic: {topic}; the service creates it, or wants it created")
-        producer.produce(topic, value, key, -1, reported, None, command.issued_at // 1000)
-    except KafkaException as failure:
-        raise SinkFailed(f"no answer from Kafka: {trouble.told(settings, producer, failure)}") from None
-    producer.flush(within)
-    if not reports:  # it may have been taken all the same; what has not left yet shall not leave later
-        producer.purge(in_queue=True, in_flight=True)
-        producer.flush(0)
-        return False
-    if reports[0] is not None:
-        raise SinkFailed(f"the command was not written: topic {topic}: {reports[0].str()}")
-    return True
