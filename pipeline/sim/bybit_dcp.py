@@ -36,7 +36,7 @@ class DisconnectionProtection:
     _windows: dict[tuple[str, str], int] = attrs.field(factory=dict, init=False)
     """Seconds, by account and product."""
     _gone_at: dict[str, float] = attrs.field(factory=dict, init=False)
-    """When a topic's last connection was lost, by topic key."""
+    """When a connection of a topic was lost last, by topic key."""
 
     def __attrs_post_init__(self) -> None:
         self.floor.on_leave.append(self._left)
@@ -55,14 +55,14 @@ class DisconnectionProtection:
             return
         for product, (topic, _) in PRODUCTS.items():
             key = f"private:{account.name}/{topic}"
-            if key in topics and key not in self.floor.subscribers:
+            if key in topics:
                 self._gone_at[key] = trio.current_time()
                 self.toggles.nursery.start_soon(self._count_down, account, product, key)
 
     async def _count_down(self, account: SimulatedAccount, product: str, key: str) -> None:
         gone_at = self._gone_at[key]
         await trio.sleep(self.window(account, product))
-        # Whoever came back in between has a countdown of its own when it leaves again.
+        # Whoever is still there, or came back in between, has a countdown of its own when it leaves.
         if key not in self.floor.subscribers and self._gone_at[key] == gone_at:
             markets = PRODUCTS[product][1]
             self.matching.cancel_all(account, lambda order: order.market in markets, REASON)

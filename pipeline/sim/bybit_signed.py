@@ -173,6 +173,8 @@ def _newest(account: SimulatedAccount) -> list[Order]:
 
 
 def _order_page(account: SimulatedAccount, category: str, found: Iterable[Order], query: Query) -> dict[str, Any]:
+    if query.get("orderFilter") not in (None, "", "Order"):
+        found = ()  # conditional orders are not simulated
     return _page(category, [(each.order_id, _order_row(account, each)) for each in found], query, standard=20, most=50)
 
 

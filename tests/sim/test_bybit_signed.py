@@ -114,6 +114,15 @@ async def test_a_request_must_be_signed_by_a_known_key_in_time(
     assert venue.dialect.rest(signed(venue, "/v5/user/query-api")) is None
 
 
+async def test_conditional_orders_are_asked_for_by_themselves(
+    venue: SimulatedVenue, autojump_clock: trio.testing.MockClock
+) -> None:
+    order_id = venue.accounts["main"].place("spot", "BTCUSDT", "buy", "60000", "0.1", client_order_id="mine")
+    for filter_, expected in (("", [order_id]), ("Order", [order_id]), ("StopOrder", []), ("tpslOrder", [])):
+        target = f"/v5/order/realtime?category=spot&orderLinkId=mine&orderFilter={filter_}"
+        assert order_ids(get(venue, target)) == expected
+
+
 async def test_a_key_of_its_own_making_signs_requests(autojump_clock: trio.testing.MockClock) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

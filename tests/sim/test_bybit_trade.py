@@ -14,7 +14,7 @@ import trio.testing
 from trio_websocket import ConnectionClosed
 
 from pipeline.sim.bybit import LIMITS
-from pipeline.sim.settings import Account
+from pipeline.sim.settings import Account, MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
 from tests.sim.bybit_client import ACCOUNT, NOW_MS, OTHER, SLOW, auth, documented, log_in
 from tests.sim.clients import Client, connect, connect_in_memory, read_on
@@ -383,6 +383,29 @@ async def test_a_new_server_is_wanted_before_the_old_one_ends(autojump_clock: tr
                 await read_on(trader.client)
             assert trio.current_time() - begin == pytest.approx(30, abs=1)
             assert await replacement.code(orderLinkId="b") == 0
+
+
+async def test_the_header_of_a_limited_request_says_when_there_is_more(autojump_clock: trio.testing.MockClock) -> None:
+    async with trading() as trader:
+        trader.venue.fault("rate_limited")
+        answer = await trader.create()
+        limits = {key: answer["header"][f"X-Bapi-Limit-{key}"] for key in ("Status", "Reset-Timestamp")}
+        assert (answer["retCode"], limits) == (10006, {"Status": "0", "Reset-Timestamp": str(NOW_MS + 1000)})
+
+
+async def test_the_market_moves_for_whoever_rests_in_it(autojump_clock: trio.testing.MockClock) -> None:
+    async with trading(market=MarketSettings(rate=50)) as trader:
+        engine = trader.venue.engine("linear", "BTCUSDT")
+        order_id = (await trader.create(price=engine.price(engine.bids.best), qty="0.001"))["data"]["orderId"]
+        orders = trader.venue.accounts["main"].orders
+        with trio.fail_after(3600):
+            while orders[order_id].is_open:
+                await trader.client.ask({"op": "ping"})
+                await trio.sleep(1)
+        assert (orders[order_id].status, trader.venue.accounts["main"].fills[-1].maker) == ("filled", True)
+        steps = engine.steps
+        await trio.sleep(60)
+        assert engine.steps == steps > 0
 
 
 async def test_judges_ask_over_http() -> None:

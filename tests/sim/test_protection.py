@@ -117,10 +117,10 @@ async def test_whoever_comes_back_in_time_keeps_its_orders(autojump_clock: trio.
             pass
         await trio.sleep(8)
         async with protected(venue, "dcp.spot"):
-            await trio.sleep(8)
-        await trio.sleep(8)
+            await trio.sleep(1)
+        await trio.sleep(9)  # eighteen seconds since the first disconnection
         assert open_markets(venue) == ["linear", "spot", "option"]
-        await trio.sleep(3)
+        await trio.sleep(2)
         assert open_markets(venue) == ["linear", "option"]
         place_everywhere(venue)
         async with connect_in_memory(venue, "/v5/private") as client:
