@@ -262,13 +262,12 @@ def _read(path: Path, remembered: int) -> tuple[LedgerState, int, int, int]:
     _, identifier, known = _HEAD.unpack_from(data)
     state, count, at = LedgerState(identifier.hex(), remembered), 0, _HEAD_BYTES
     while (frame := _frame_at(data, at)) is not None:
-        body, synced = frame
+        body, _ = frame
         try:
             state.apply(_decoder.decode(body))
         except msgspec.MsgspecError as error:
             what = f"the entry at byte {at} is none of this version's: {error}"
             raise ConfigError([f"orders.directory: {path}: {what}"]) from None
-        known = max(known, synced)
         count += 1
         at += _FRAME_BYTES + len(body)
     if at < max(known, _known_behind(data, at)):

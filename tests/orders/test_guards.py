@@ -250,6 +250,7 @@ def test_the_smallest_value() -> None:
     [
         (instrument(), {"size_unit": "contract"}),
         (instrument(), {"size_unit": "quote", **MARKET}),
+        (SPOT, {"size_unit": "quote"}),
         (SWAP, {"size_unit": "base"}),
         (INVERSE, {"size_unit": "base"}),
     ],
@@ -277,6 +278,13 @@ class TestAmendments:
         assert rule(named(size="0.011"), AMEND, self.FACTS, max_order_value=most) == "max_order_value"
         assert rule(named(price="65000.1"), AMEND, self.FACTS, max_order_value=most) == "max_order_value"
         assert rule(named(price="64999.9"), AMEND, self.FACTS, max_order_value=most) is None
+
+    def test_its_own_price_counts_more_than_the_mark(self) -> None:
+        cheaper = attrs.evolve(FACTS, known_order=attrs.evolve(self.KNOWN, price=DecimalText("64000")))
+        assert rule(named(size="0.010"), AMEND, cheaper, max_order_value=DecimalText("640")) is None
+
+    def test_its_own_unit_counts(self) -> None:
+        assert rule(named(size="1"), AMEND, self.FACTS, SWAP) == "lot_size"
 
     def test_the_known_unit_counts(self) -> None:
         inverse = attrs.evolve(self.KNOWN, size_unit="quote", size=DecimalText("600"))

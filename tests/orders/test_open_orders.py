@@ -141,7 +141,7 @@ def test_a_name_can_be_used_again_for_another_order(orders: OpenOrders) -> None:
     assert orders.count == 2
     assert orders.find("mine", "8") is not None
     orders.observed(order("mine", "7", "filled"))
-    found = orders.find("mine", "8")
+    found = orders.find("mine", None)
     assert (orders.count, found and found.order_id) == (1, "8")
 
 
