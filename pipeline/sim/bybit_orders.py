@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -83,7 +83,8 @@ _PARAMETERS = {
 }  # fmt: skip
 """Spot's own codes for a wrong parameter."""
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
-_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+"""So few digits that every step and bound can be checked exactly."""
 
 
 def text_of(code: str) -> str:
@@ -215,10 +216,7 @@ class Reader:
 
     def _number(self, args: Mapping[str, Any], name: str) -> Decimal:
         value = args.get(name)
-        try:
-            number = Decimal(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else Decimal(0)
-        except InvalidOperation:
-            number = Decimal(0)
+        number = Decimal(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else Decimal(0)
         if number <= 0:
             raise self._wrong(name)
         return number

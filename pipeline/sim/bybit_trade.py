@@ -69,7 +69,7 @@ class TradeSide:
     _desk: TradeDesk = attrs.field(init=False)
     _allowances: Allowances = attrs.field(init=False)
     _request_ids: dict[int, set[str]] = attrs.field(factory=dict, init=False)
-    """By connection."""
+    """By the index of the open connection that they came by."""
     _sessions: list[Connection] = attrs.field(factory=list, init=False)
     """That have logged in."""
 
@@ -78,6 +78,10 @@ class TradeSide:
         self._allowances = Allowances(self.limits.order_factor)
         codes = Codes(refused="110007", ambiguous="10016", limited="10006", texts=text_of)
         self._desk = TradeDesk(self.floor.clock, self.toggles.orders, self.tally, codes)
+        self.floor.on_leave.append(self._left)
+
+    def _left(self, connection: Connection, _topics: tuple[str, ...]) -> None:
+        self._request_ids.pop(connection.index, None)
 
     def admits(self, connection: Connection, key: str) -> bool:
         """Whether the account may have one more session; counts it then."""

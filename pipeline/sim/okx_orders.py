@@ -75,7 +75,8 @@ _ENDED: Mapping[str, Mapping[Problem, str]] = {
 _NAMES: Mapping[Problem, str] = {"price_step": "px", "below_filled": "newSz", "unchanged": "newPx"}
 _CLIENT_ID = re.compile(r"[A-Za-z0-9]{1,32}")
 _TAG = re.compile(r"[A-Za-z0-9]{0,16}")
-_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+"""So few digits that every step and bound can be checked exactly."""
 
 
 def text_of(code: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ import trustme
 from trio_websocket import ConnectionRejected
 
 from pipeline.sim import command
-from pipeline.sim.settings import MarketSettings
+from pipeline.sim.settings import Account, MarketSettings
 from pipeline.sim.venue import SimulatedVenue, open_venue
+from tests.sim.bybit_client import auth
 from tests.sim.clients import Client, connect
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +102,24 @@ async def test_scheduled_faults_happen() -> None:
         assert caught.value.status_code == 503
 
 
+async def test_accounts_enter_orders_at_the_rate_that_was_given() -> None:
+    arguments = ("--account", "a-key:TESTSECRET", "--order-factor", "3", "--fault", "hold_acks@3600")
+    async with simulate("--venue", "bybit", *arguments) as running, connect(running.venue, "/v5/trade") as client:
+        now_ms = time.time_ns() // 1_000_000
+        assert (await client.ask(auth(Account("a-key", "TESTSECRET"), now_ms + 60_000)))["retCode"] == 0
+        order = {
+            "category": "linear",
+            "symbol": "BTCUSDT",
+            "side": "Buy",
+            "orderType": "Limit",
+            "qty": "1",
+            "price": "1",
+        }
+        header = {"X-BAPI-TIMESTAMP": str(now_ms), "X-BAPI-RECV-WINDOW": "120000"}
+        answer = await client.ask({"reqId": "1", "op": "order.create", "header": header, "args": [order]})
+        assert (answer["retCode"], answer["header"]["X-Bapi-Limit"]) == (110094, "30")
+
+
 async def expect_close(client: Client, code: int) -> None:
     with trio.fail_after(60):
         while client.websocket.closed is None:
@@ -119,6 +139,8 @@ async def expect_close(client: Client, code: int) -> None:
         (["--venue", "bybit", "--tls-key", "x"], "--tls-key needs --tls-cert"),
         (["--venue", "bybit", "--port", "99999"], "0 to 65535"),
         (["--venue", "bybit", "--account", "x"], "KEY:SECRET"),
+        (["--venue", "bybit", "--order-factor", "0"], "1 to 1000"),
+        (["--venue", "bybit", "--fault", "refuse_order:error=E1@1"], "not a code"),
     ],
 )
 async def test_faulty_arguments_end_with_2(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
