@@ -22,10 +22,6 @@ from pipeline.orders.settings import AccountOrderSettings
 _EXACT = Context(prec=400, Emax=9_999, Emin=-9_999, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
 
 
-_OTHER_PRICES = frozenset({"orderIv", "bboSideType", "pxUsd", "pxVol", "newPxUsd", "newPxVol"})
-"""Parameters of the venues that would take the place of the price that is guarded."""
-
-
 @attrs.frozen
 class Facts:
     """What is known at the moment when an order is judged."""
@@ -64,8 +60,6 @@ def _refusals(action: str, trade: TradeItem, facts: Facts, settings: AccountOrde
     if action == CREATE and facts.open_orders >= settings.max_open_orders:
         why = f"{facts.open_orders} orders are open, max_open_orders is {settings.max_open_orders}"
         yield Refusal("max_open_orders", why, "retryable")
-    for name in sorted(_OTHER_PRICES & item.extras.keys()):
-        yield Refusal("price_band", f"extras.{name} stands for a price that nothing here could be held against")
     order = _wanted(action, item, instrument, facts.known_order)
     yield from _prices(item, instrument)
     if item.price is not None:

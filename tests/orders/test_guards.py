@@ -192,12 +192,6 @@ def test_a_price_needs_one_to_be_held_against(reference: DecimalText | None) -> 
     assert (found.rule, found.error_class) == ("price_band", "retryable")
 
 
-@pytest.mark.parametrize("name", ["orderIv", "bboSideType", "pxUsd", "pxVol", "newPxUsd", "newPxVol"])
-def test_no_parameter_goes_round_the_price(name: str) -> None:
-    assert rule(item(extras={name: "1"})) == "price_band"
-    assert rule(named(extras={name: "1"}), AMEND) == "price_band"
-
-
 MARKET = {"order_type": "market", "price": None}
 
 
