@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,11 @@ import trio
 
 from pipeline import replay_command
 from pipeline.config import Config
-from pipeline.model.events import KINDS
 from pipeline.sim.listing import many
 from pipeline.sim.settings import MarketSettings
 from pipeline.sim.venue import open_venue
 from pipeline.sim.wire import TEXT, frame
 from pipeline.sink.reader import read_records
-from pipeline.sink.settings import KafkaSettings
 from tests.e2e.connector import QUICK, configuration, parsed, running, until, urls
 from tests.e2e.consumer import Topics
 
@@ -70,10 +69,10 @@ async def live(name: str, given: dict[str, Any], venue: Any, symbol: str) -> Non
         await connector.stop()
 
 
-def read(settings: KafkaSettings) -> Records:
+def read(config: Config, **changes: Any) -> Records:
     """All records that events were made into, but those of the pipeline about itself."""
     found: Records = {}
-    kinds = [kind for kind in KINDS if kind != "wire_message"]
+    settings, kinds = attrs.evolve(config.kafka, **changes), config.written_kinds - {"wire_message"}
     for record in read_records(settings, kinds, from_beginning=True, until_end=True):
         assert record.error is None, record.error
         if record.fields["venue"] != "pipeline":
@@ -88,7 +87,7 @@ async def replay(config: Config, *arguments: str) -> tuple[Records, str]:
     complaints = io.StringIO()
     code = await replay_command.run(given, config.kafka, stdout=io.BytesIO(), stderr=complaints)
     assert (code, complaints.getvalue()) == (0, "")
-    return await trio.to_thread.run_sync(read, attrs.evolve(config.kafka, topic_template=given.topics)), given.topics
+    return await trio.to_thread.run_sync(partial(read, config, topic_template=given.topics)), given.topics
 
 
 @pytest.mark.parametrize("name", ["bybit", "okx"])
@@ -107,7 +106,7 @@ async def test_a_replay_gives_the_bytes_of_the_live_run(topics: Topics, name: st
             given = configuration(topics, tmp_path, {name: settings})
             await live(name, given, venue, first.symbol)
         config = parsed(given)
-        wanted = await trio.to_thread.run_sync(read, config.kafka)
+        wanted = await trio.to_thread.run_sync(read, config)
         counts = Counter({kind: 0 for kind, _ in wanted})
         for (kind, _), values in wanted.items():
             counts[kind] += len(values)
