@@ -136,7 +136,7 @@ def _add_order(parser: argparse.ArgumentParser, action: str) -> None:
     if action != CREATE:
         add("--order-id", metavar="ID", help="the venue's")
     if action != CANCEL:
-        add("--price", required=False, help="without one a market order" if action == CREATE else "the new one")
+        add("--price", help="of a limit order" if action == CREATE else "the new one")
         add(
             "--size",
             required=action == CREATE,
@@ -145,6 +145,7 @@ def _add_order(parser: argparse.ArgumentParser, action: str) -> None:
         add("--trigger-price", metavar="PRICE")
     if action == CREATE:
         add("--side", required=True, choices=("buy", "sell"))
+        add("--type", choices=("limit", "market"), default="limit", help="(default: %(default)s)")
         add("--time-in-force", choices=("gtc", "ioc", "fok"))
         add("--size-unit", choices=("base", "quote", "contract"), help="by default the instrument's own")
         add("--post-only", action="store_true", help="be refused instead of taking")
@@ -225,7 +226,7 @@ def _item(arguments: argparse.Namespace) -> OrderItem:
     given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
     if arguments.action == CREATE:
         given |= {
-            "order_type": "market" if arguments.price is None else "limit",
+            "order_type": arguments.type,
             "is_post_only": arguments.post_only,
             "is_reduce_only": arguments.reduce_only,
         }

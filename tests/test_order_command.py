@@ -121,8 +121,8 @@ def test_a_new_order_has_all_that_was_said_and_an_identifier_that_can_be_worked_
     assert made(*CREATE).command_id != made(*CREATE).command_id
 
 
-def test_an_order_without_a_price_is_a_market_order() -> None:
-    [item] = made(*CREATE[:-2]).items
+def test_a_market_order_has_to_be_asked_for() -> None:
+    [item] = made(*CREATE[:-2], "--type", "market").items
     assert (item.order_type, item.price) == ("market", None)
 
 
@@ -155,6 +155,7 @@ def test_amend_and_cancel_name_an_order() -> None:
     ("arguments", "problem"),
     [
         ([*CREATE, "--price", "-1"], "price: -1 is not above 0"),
+        (CREATE[:-2], "price: is missing, a limit order needs it"),
         ([*CREATE, "--price", "1e5"], "price: '1e5' is no decimal number"),
         ([*CREATE, "--size", "one"], "size: 'one' is no decimal number"),
         ([*CREATE, "--command-id", "x" * 65], "command_id: 65 characters are too many, at most 64"),
@@ -269,7 +270,7 @@ async def told_value(item: OrderItem, target: order_command.Target) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words", "name"),
     [
-        (CREATE[:-2], "  buy 0.010 linear BTCUSDT AT ANY PRICE (market order)", "BTCUSDT"),
+        ([*CREATE[:-2], "--type", "market"], "  buy 0.010 linear BTCUSDT AT ANY PRICE (market order)", "BTCUSDT"),
         (
             [*CREATE, "--reduce-only", "--time-in-force", "ioc"],
             "  buy 0.010 linear BTCUSDT at 60000.50, is_reduce_only, time_in_force ioc",

@@ -14,8 +14,10 @@ from pipeline.app import Service
 from pipeline.config import loads
 from pipeline.feeds.shares import WHOLE
 from pipeline.model.latency import Latency
+from pipeline.model.order_stats import OrderStats
 from pipeline.model.stats import ArchiveStats, ConnectionStats, VenueStats
 from pipeline.observe.metrics import FeedCollector, Numbers
+from pipeline.observe.orders import OrderCollector
 from pipeline.sink.numbers import sink_numbers
 from pipeline.sink.stats import JournalStats, KafkaGauges, SinkStats
 from pipeline.workers import Worker, _WorkerCollector
@@ -52,6 +54,10 @@ def _collectors() -> Iterator[Collector]:
     yield FeedCollector(lambda: [venue])
     yield Numbers(lambda: sink_numbers(_sink_stats()))
     yield from Service(loads(_CONFIG))._collectors()
+    orders = OrderStats("venue", "account")
+    for counts in (orders.commands, orders.results, orders.refusals, orders.reconnects):
+        counts["what"] = 1
+    yield OrderCollector(lambda: [orders])
     yield _WorkerCollector([Worker(0, WHOLE)], lambda _: True)
 
 

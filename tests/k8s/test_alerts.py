@@ -133,6 +133,7 @@ SECOND = f'{POD}, venue="bybit", connection="bybit.linear.book.0"'
 PRIVATE = f'{POD}, venue="okx", connection="okx.main.private.0"'
 BUSINESS = f'{POD}, venue="okx", connection="okx.main.business.0"'
 VENUE = f'{POD}, venue="bybit"'
+ORDERS = f'{VENUE}, account="main"'
 
 # By series: how it goes on when all is well, as promtool writes it, per minute.
 # Accounts are silent for as long as nothing happens in them.
@@ -187,6 +188,11 @@ HEALTHY = {
     # Read after each connect alone, the last time long ago.
     f"pipeline_reconciled_timestamp_seconds{{{BUSINESS}}}": "1+0",
     f"pipeline_reconcile_interval_seconds{{{BUSINESS}}}": "+Inf+0",
+    f"pipeline_order_unknown{{{ORDERS}}}": "0+0",
+    f"pipeline_order_oldest_unknown_timestamp_seconds{{{ORDERS}}}": "0+0",
+    f"pipeline_order_kill_switch{{{ORDERS}}}": "0+0",
+    f"pipeline_trade_connection_live{{{ORDERS}}}": "1+0",
+    f'pipeline_order_refusals_total{{{ORDERS}, rule="price_band"}}': "0+1",
 }
 GONE = "_"
 
@@ -269,6 +275,29 @@ FAULTS: list[tuple[str, dict[str, str], set[str]]] = [
         set(),
     ),
     ("queries", {f"pipeline_query_failures_total{{{PRIVATE}}}": "0+1"}, {"QueriesFail"}),
+    (
+        "an order without an answer",
+        {
+            f"pipeline_order_unknown{{{ORDERS}}}": "1+0",
+            f"pipeline_order_oldest_unknown_timestamp_seconds{{{ORDERS}}}": f"{BREAKS_AT * 60}+0",
+        },
+        {"OrderUnknown"},
+    ),
+    (
+        "answers that are a minute late, again and again",
+        {
+            f"pipeline_order_unknown{{{ORDERS}}}": "1+0",
+            f"pipeline_order_oldest_unknown_timestamp_seconds{{{ORDERS}}}": f"{BREAKS_AT * 60 - 60}+60",
+        },
+        set(),
+    ),
+    ("kill switch", {f"pipeline_order_kill_switch{{{ORDERS}}}": "1+0"}, {"OrdersKilled"}),
+    ("no orders", {f"pipeline_trade_connection_live{{{ORDERS}}}": "0+0"}, {"TradeConnectionDown"}),
+    (
+        "orders refused",
+        {f'pipeline_order_refusals_total{{{ORDERS}, rule="price_band"}}': "70+3"},
+        {"OrderRefusals"},
+    ),
     ("account file", {f"pipeline_state_failures_total{{{VENUE}}}": "0+1"}, {"AccountMemoryUnsaved"}),
 ]
 
