@@ -77,6 +77,8 @@ MAX_PLANNED = 64
 """Requests that one wait for the ledger's disk covers."""
 LONGEST_HOLD = 10.0
 """Seconds for which a venue's word about its own budget is taken."""
+LATER = 0.001
+"""Seconds after a deadline at which it has certainly passed."""
 MAX_ORIGINS = 4_096
 
 _UNTOLD = ItemAnswer(None, message="the answer does not tell of this item")
@@ -338,7 +340,7 @@ class Desk:
                 self._expire_waiting(ticket, moment)
                 self.queue.remove(ticket)
             else:
-                earliest = min(earliest, moment.mono + (ticket.deadline - moment.wall) / 1e6)
+                earliest = min(earliest, moment.mono + (ticket.deadline - moment.wall) / 1e6 + LATER)
         return earliest
 
     def _judged(self, ticket: Ticket, price_of: PriceOf, plan: Plan, moment: Moment) -> bool:

@@ -287,7 +287,7 @@ class Gateway:
             read_results=self.kafka.read_results,
             decode=self.kafka.decode,
             publish=self.publish,
-            kill_file=None if self.kill_file is None else trio.Path(self.kill_file),
+            kill_file=None if self.kill_file is None else Path(self.kill_file),
             markets=tuple(self.settings.instruments),
             clock=self.clock,
             seam=self.seam,

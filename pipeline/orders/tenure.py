@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -22,7 +23,7 @@ from pipeline.model.order_stats import OrderStats
 from pipeline.model.orders import MASS_CANCEL, OrderResult
 from pipeline.orders.commands import MalformedCommand, read_command
 from pipeline.orders.consumer import STALL, Consumed, Holding, Mark
-from pipeline.orders.desk import Desk, Plan, Sending, Sweep
+from pipeline.orders.desk import LATER, Desk, Plan, Sending, Sweep
 from pipeline.orders.ledger import Ledger
 from pipeline.orders.letters import dead_letter
 from pipeline.orders.open_orders import OPEN
@@ -91,7 +92,7 @@ class Tenure:
     """A record's fields; raises `ValueError` or `SinkFailed`."""
     publish: Publish
     """For dead letters."""
-    kill_file: trio.Path | None
+    kill_file: Path | None
     markets: Sequence[str]
     """That orders go to."""
     clock: Callable[[], int]
@@ -242,7 +243,7 @@ class Tenure:
             if link.is_open:
                 break
             left = (sending.request.not_after - self.clock()) / 1e6
-            with trio.move_on_after(max(0.0, left)):
+            with trio.move_on_after(max(0.0, left) + LATER):
                 await changed.wait()
             if desk.is_late(sending, self._now()):
                 self._tell()
@@ -488,7 +489,10 @@ class Tenure:
         if self.kill_file is None:
             return
         try:
-            there = await self.kill_file.exists()
+            await trio.to_thread.run_sync(self.kill_file.stat)
+            there = True
+        except FileNotFoundError:
+            there = False
         except OSError as error:
             there = True  # who cannot look had better not trade
             log.error("kill_file_unreadable", file=str(self.kill_file), text=str(error))

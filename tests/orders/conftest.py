@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from tests.orders.world import World
 
@@ -16,8 +15,8 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-def world(tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Threads are done without: virtual time would run away while one works."""
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """For tests that have an `autojump_clock`; threads are done without: time would run away while one works."""
 
     async def at_once(call: Callable[..., T], *arguments: object, **options: object) -> T:
         await trio.lowlevel.checkpoint()

@@ -86,8 +86,10 @@ class Desk:
         def meant(fields: dict[str, Any]) -> bool:
             return fields.get("command_id") == command_id and fields["is_final"] is True
 
-        while not (found := await trio.to_thread.run_sync(read_results, self.service.config.kafka, topic, 0, meant)):
+        found: list[dict[str, Any]] = []
+        while not found:
             await trio.sleep(POLL_S)
+            found = await trio.to_thread.run_sync(read_results, self.service.config.kafka, topic, 0, meant)
         [result] = found
         return result
 
@@ -170,5 +172,5 @@ async def test_a_killed_account_takes_no_orders_and_has_none(broker: KafkaBroker
         assert (await desk.final("c-2"))["state"] == "acknowledged"
         desk.give(CREATE, "c-3", desk.order("mine2"))
         assert (await desk.final("c-3"))["rule"] == "kill_switch"
-        while desk.service.status()["orders"]["bybit.main"]["swept"] < 1:
+        while desk.service.status()["orders"]["bybit.main"]["swept"] < 1:  # noqa: ASYNC110 - nothing announces it
             await trio.sleep(POLL_S)

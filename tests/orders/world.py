@@ -245,6 +245,7 @@ class Line:
 
     world: World
     life: int
+    is_closed: bool = False
     _to_client: trio.MemorySendChannel[bytes] = attrs.field(init=False)
     _from_venue: trio.MemoryReceiveChannel[bytes] = attrs.field(init=False)
 
@@ -280,7 +281,7 @@ class Line:
         self._to_client.close()
 
     async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()
+        self.is_closed = True
 
 
 @attrs.define(eq=False)
@@ -461,6 +462,28 @@ class World:
         """The final result of a command; of several items the last."""
         await self.until(lambda: len(self.finals(command_id)) >= count)
         return self.finals(command_id)[-1]
+
+    async def settled_after(self, command_id: str) -> None:
+        """A command has its final result, and everything in the topic is settled."""
+        await self.final(command_id)
+        await self.settled()
+
+    async def closed(self, name: str) -> None:
+        """An order is open no more."""
+        with trio.fail_after(10_000):
+            while self.exchange.orders[name].status == "new":  # noqa: ASYNC110 - nothing announces it
+                await trio.sleep(0.1)
+
+    async def until_members(self, count: int) -> None:
+        """So many memberships in the group have begun."""
+        with trio.fail_after(10_000):
+            while len(self.members) < count:  # noqa: ASYNC110 - nothing announces it
+                await trio.sleep(0.1)
+
+    async def state(self, gateway: Gateway, state: str) -> None:
+        with trio.fail_after(10_000):
+            while gateway.stats.state != state:  # noqa: ASYNC110 - nothing announces it
+                await trio.sleep(0.1)
 
     async def settled(self) -> None:
         """Everything in the topic is settled and committed."""

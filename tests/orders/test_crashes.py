@@ -1,0 +1,223 @@
+"""A gateway dies at each step of a command's life: the venue sees it once at most, and it ends in one final result."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from trio.testing import MockClock
+
+from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, KILL
+from pipeline.orders.consumer import Mark
+from tests.orders.samples import named
+from tests.orders.world import TOPIC, World, open_order
+
+SEAMS = ("consumed", "intended", "synced", "sent", "answered", "noted", "told", "delivered", "settled")
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+async def test_a_create_survives_a_crash(autojump_clock: MockClock, world: World, seam: str) -> None:
+    world.order("c-1", client_order_id="mine")
+    await world.live_and_die(seam)
+    async with world.running():
+        await world.final("c-1")
+        await world.settled()
+    assert world.exchange.asked["create", "mine"] == (0 if seam in ("intended", "synced") else 1)
+    [final] = world.finals("c-1")
+    if seam in ("intended", "synced"):
+        assert (final.state, final.rule, final.error_class) == ("rejected", "not_arrived", "retryable")
+    else:
+        assert (final.state, final.order_id) == ("acknowledged", "v-mine")
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+@pytest.mark.parametrize("action", [AMEND, CANCEL])
+async def test_a_change_survives_a_crash(autojump_clock: MockClock, world: World, seam: str, action: str) -> None:
+    world.exchange.orders["mine"] = open_order("mine", "v-mine")
+    item = named("mine", size="0.020") if action == AMEND else named("mine")
+    world.give(world.command(item, command_id="c-1", action=action))
+    await world.live_and_die(seam)
+    async with world.running():
+        await world.final("c-1")
+        await world.settled()
+    assert world.exchange.asked[action, "mine"] == (0 if seam in ("intended", "synced") else 1)
+    [final] = world.finals("c-1")
+    assert final.state == ("rejected" if seam in ("intended", "synced") else "acknowledged")
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+async def test_a_cancel_all_survives_a_crash(autojump_clock: MockClock, world: World, seam: str) -> None:
+    for name in ("a", "b"):
+        world.exchange.orders[name] = open_order(name, f"v-{name}")
+    world.give(world.command(command_id="c-1", action=CANCEL_ALL))
+    await world.live_and_die(seam) if seam != "sent" else None
+    async with world.running():
+        await world.final("c-1")
+        await world.settled()
+    [final] = world.finals("c-1")
+    # What is told first is that the command was accepted: nothing is cancelled by then.
+    assert final.state == ("rejected" if seam in ("intended", "synced", "told") else "acknowledged")
+    assert max(world.exchange.asked.values(), default=0) <= 1
+
+
+@pytest.mark.parametrize("seam", ["consumed", "noted", "told", "delivered", "settled"])
+@pytest.mark.parametrize("kind", ["refused", "stale", "malformed"])
+async def test_what_is_not_sent_is_told_once(autojump_clock: MockClock, world: World, seam: str, kind: str) -> None:
+    if kind == "malformed":
+        world.give(b"no Avro")
+    else:
+        world.order("c-1", size="0.0001" if kind == "refused" else "0.010")
+    if kind == "stale":
+        world.give(world.command(named(), action=CANCEL, command_id="c-2", issued_at=1, not_after=2))
+    name = {"malformed": f"{TOPIC}/0/0", "refused": "c-1", "stale": "c-2"}[kind]
+    await world.live_and_die(seam)
+    async with world.running():
+        await world.final(name)
+        await world.settled()
+    [final] = world.finals(name)
+    rule = {"malformed": "schema", "refused": "lot_size", "stale": "expired"}[kind]
+    assert final.rule == rule
+
+
+async def test_an_order_cut_off_before_its_answer_is_found(autojump_clock: MockClock, world: World) -> None:
+    world.exchange.drop = "before_ack"
+    world.order("c-1", client_order_id="mine")
+    async with world.running():
+        await world.settled_after("c-1")
+    assert world.states("c-1") == ["accepted", "sent", "unknown", "acknowledged"]
+    assert world.exchange.asked == {("create", "mine"): 1}
+
+
+async def test_an_order_cut_off_on_its_way_has_not_arrived(autojump_clock: MockClock, world: World) -> None:
+    world.exchange.drop = "before_take"
+    world.order("c-1", client_order_id="mine")
+    async with world.running():
+        await world.settled_after("c-1")
+    assert world.states("c-1") == ["accepted", "sent", "unknown", "rejected"]
+    assert world.finals("c-1")[0].rule == "not_arrived"
+    assert not world.exchange.asked
+    # It is believed only when nothing can be under way any more.
+    told = [result for result in world.results if result.command_id == "c-1"]
+    assert told[-1].receive_time - told[-2].receive_time >= 5_000_000
+
+
+async def test_the_topic_read_again_from_the_beginning_is_sent_no_second_time(
+    autojump_clock: MockClock, world: World
+) -> None:
+    for name in ("a", "b", "c"):
+        world.order(f"c-{name}", client_order_id=name)
+    async with world.running():
+        await world.settled_after("c-c")
+    assert world.topic.committed is not None
+    world.topic.committed = (0, attrs.evolve(world.topic.committed[1]))
+    async with world.running() as gateway:
+        world.order("c-d", client_order_id="d")
+        await world.settled_after("c-d")
+        assert gateway.stats.replayed == 3
+    world.topic.committed = None  # the group is gone
+    async with world.running():
+        await world.settled()
+    assert world.exchange.asked == {("create", name): 1 for name in "abcd"}
+    assert [result.command_id for result in world.results if result.is_final] == ["c-a", "c-b", "c-c", "c-d"]
+
+
+async def test_another_disk_sends_nothing_that_may_have_been_sent(autojump_clock: MockClock, world: World) -> None:
+    world.order("c-1", client_order_id="done")
+    async with world.running():
+        await world.settled_after("c-1")
+    world.order("c-2", client_order_id="sent")
+    await world.live_and_die("sent")
+    world.order("c-3", client_order_id="never")
+    async with world.running("other") as gateway:
+        await world.final("c-3")
+        await world.settled()
+        world.order("c-4", client_order_id="new")
+        await world.settled_after("c-4")
+        assert gateway.stats.losses == 0
+    assert world.exchange.asked == {("create", name): 1 for name in ("done", "sent", "new")}
+    assert [world.finals(f"c-{n}")[0].state for n in (1, 2, 3, 4)] == [
+        "acknowledged", "acknowledged", "rejected", "acknowledged",
+    ]  # fmt: skip
+    assert world.finals("c-3")[0].rule == "ownership"
+    assert all(len(world.finals(f"c-{n}")) == 1 for n in (1, 2, 3, 4))
+
+
+async def test_what_is_doubtful_stays_so_for_the_next_start_on_the_other_disk(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.order("c-1", client_order_id="sent")
+    await world.live_and_die("sent")
+    world.order("c-2", client_order_id="never")
+    await world.live_and_die("consumed", folder="other")
+    async with world.running("other"):
+        await world.final("c-2")
+        await world.settled()
+    assert world.exchange.asked == {("create", "sent"): 1}
+    assert [world.finals(f"c-{n}")[0].state for n in (1, 2)] == ["acknowledged", "rejected"]
+
+
+async def test_another_disk_without_a_commit_trusts_the_results(autojump_clock: MockClock, world: World) -> None:
+    world.order("c-1", client_order_id="a")
+    async with world.running():
+        await world.settled_after("c-1")
+    world.order("c-2", client_order_id="b")
+    await world.live_and_die("sent")
+    world.topic.committed = None
+    async with world.running("other"):
+        await world.final("c-2")
+        await world.settled()
+    assert world.exchange.asked == {("create", "a"): 1, ("create", "b"): 1}
+    assert len(world.finals("c-1")) == len(world.finals("c-2")) == 1
+
+
+async def test_the_first_owner_of_all_sends_what_was_waiting(autojump_clock: MockClock, world: World) -> None:
+    world.order("c-1", client_order_id="a")
+    async with world.running():
+        await world.settled_after("c-1")
+    assert world.finals("c-1")[0].state == "acknowledged"
+
+
+async def test_the_kill_switch_outlives_disk_and_process(autojump_clock: MockClock, world: World) -> None:
+    world.give(world.command(command_id="c-1", action=KILL))
+    async with world.running():
+        await world.settled_after("c-1")
+    async with world.running():
+        world.order("c-2")
+        assert (await world.final("c-2")).rule == "kill_switch"
+        await world.settled()
+    async with world.running("other") as gateway:
+        await world.state(gateway, "owner")
+        world.order("c-3")
+        assert (await world.final("c-3")).rule == "kill_switch"
+        await world.settled()
+
+
+async def test_a_topic_that_ends_before_what_is_settled_is_refused(autojump_clock: MockClock, world: World) -> None:
+    for n in range(3):
+        world.order(f"c-{n}")
+    async with world.running():
+        await world.settled_after("c-2")
+    del world.topic.values[1:]
+    assert world.topic.committed is not None
+    world.topic.committed = (1, world.topic.committed[1])
+    before = dict(world.exchange.asked)
+    async with world.running() as gateway:
+        await world.state(gateway, "refused")
+        assert "it is not the topic that it was" in gateway.stats.last_error
+    assert world.exchange.asked == before
+
+
+async def test_a_rebalance_hands_over_without_a_repetition(autojump_clock: MockClock, world: World) -> None:
+    world.exchange.held = []
+    world.order("c-1", client_order_id="a")
+    async with world.running():
+        await world.until(lambda: "sent" in world.states("c-1"))
+        await world.members[-1].owner.give_up()
+        async with world.running("other"):
+            await world.final("c-1")
+            await world.settled()
+    assert world.exchange.asked == {("create", "a"): 1}
+    assert len(world.finals("c-1")) == 1
+
+
+def test_marks_tell_their_owner() -> None:
+    assert Mark.read(Mark("a", 1, 2, is_killed=True).text()) == Mark("a", 1, 2, is_killed=True)  # type: ignore[arg-type]
