@@ -189,9 +189,11 @@ def read_results(
 
 
 def _read(consumer: Consumer, decoder: Decoder, topic: str, since_ms: int) -> Iterator[dict[str, Any]]:
-    partitions = consumer.list_topics(topic, timeout=_ANSWER_WITHIN_S).topics[topic].partitions
-    asked = [TopicPartition(topic, number, max(since_ms, 0)) for number in partitions]
-    starts = consumer.offsets_for_times(asked, timeout=_ANSWER_WITHIN_S) if asked else []
+    found_topic = consumer.list_topics(topic, timeout=_ANSWER_WITHIN_S).topics[topic]
+    if found_topic.error is not None or not found_topic.partitions:  # no results and no topic are not the same
+        raise KafkaException(found_topic.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+    asked = [TopicPartition(topic, number, max(since_ms, 0)) for number in found_topic.partitions]
+    starts = consumer.offsets_for_times(asked, timeout=_ANSWER_WITHIN_S)
     ends: dict[int, int] = {}
     begin: list[TopicPartition] = []
     for found in starts:

@@ -1,0 +1,76 @@
+"""What an order that the venue shows proves about a request without an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.model.account import Order
+from pipeline.model.orders import AMEND, CANCEL, CREATE
+from pipeline.orders.resolver import LAST_PAUSE, Verdict, judge, pause
+from tests.orders.samples import item, named
+from tests.orders.world import open_order
+
+
+def order(status: str = "new", **changes: Any) -> Order:
+    found = open_order("mine-1", "v-1", **changes)
+    found.status = status
+    return found
+
+
+@pytest.mark.parametrize("status", ["new", "partially_filled", "filled", "cancelled", "expired", "Unheard-of"])
+def test_an_order_that_is_there_was_created(status: str) -> None:
+    verdict = judge(CREATE, item(), order(status), can_still_arrive=True)
+    assert verdict == Verdict("acknowledged", f"found at the venue: {status}", "v-1")
+
+
+def test_an_order_that_the_venue_rejected_is_so() -> None:
+    verdict = judge(CREATE, item(), order("rejected"), can_still_arrive=True)
+    assert verdict is not None
+    assert (verdict.state, verdict.by_venue) == ("rejected", True)
+
+
+@pytest.mark.parametrize("action", [CREATE, AMEND, CANCEL])
+def test_absence_proves_nothing_while_the_request_may_arrive(action: str) -> None:
+    assert judge(action, named(), None, can_still_arrive=True) is None
+    verdict = judge(action, named(), None, can_still_arrive=False)
+    assert verdict is not None
+    assert (verdict.state, verdict.by_venue) == ("rejected", False)
+
+
+@pytest.mark.parametrize("status", ["new", "partially_filled", "untriggered", "triggered"])
+def test_a_cancellation_of_what_is_open_has_not_arrived(status: str) -> None:
+    assert judge(CANCEL, named(), order(status), can_still_arrive=True) is None
+    verdict = judge(CANCEL, named(), order(status), can_still_arrive=False)
+    assert verdict is not None
+    assert verdict.state == "rejected"
+
+
+@pytest.mark.parametrize("status", ["filled", "cancelled", "rejected", "expired"])
+def test_what_is_open_no_more_needs_no_cancellation(status: str) -> None:
+    verdict = judge(CANCEL, named(), order(status), can_still_arrive=True)
+    assert verdict is not None
+    assert verdict.state == "acknowledged"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_so"),
+    [
+        ({"price": "65000.50"}, True),  # numbers, not texts
+        ({"price": "65000.5", "size": "0.01"}, True),
+        ({"price": "65000.5", "size": "0.02"}, False),
+        ({"price": "65001"}, False),
+        ({"trigger_price": "1"}, False),
+        ({}, False),  # extras alone leave no trace here
+    ],
+)
+def test_an_amendment_is_judged_by_what_it_wanted(wanted: dict[str, Any], is_so: bool) -> None:
+    verdict = judge(AMEND, named(**wanted), order(), can_still_arrive=True)
+    assert (verdict is not None and verdict.state == "acknowledged") == is_so
+
+
+def test_pauses_grow_up_to_a_bound() -> None:
+    pauses = [pause(looks) for looks in range(100)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (0.25, LAST_PAUSE)
