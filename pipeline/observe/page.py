@@ -300,6 +300,39 @@ def _accounts(status: Status, page: StatusPage) -> Html | None:
     return _table("Accounts", columns, rows) if rows else None
 
 
+def _orders(status: Status, page: StatusPage) -> Html | None:
+    now, rows = status["now"], []
+    for name, each in status.get("orders", {}).items():
+        is_able = each["state"] == "owner" and each["connection"] == "live"
+        killed = each["is_killed"]
+        unknown = wording.count(each["unknown"])
+        if each["oldest_unknown"]:
+            unknown += f", for {wording.age(each['oldest_unknown'], now)}"
+        rows.append(
+            (
+                "bad" if killed or not is_able else "warn" if each["unknown"] else "",
+                [
+                    name,
+                    _state("killed", "") if killed else _state("live" if is_able else each["state"], ""),
+                    _state(each["connection"], ""),
+                    wording.count(sum(each["commands"].values())),
+                    wording.count(each["waiting"]),
+                    wording.count(each["pending"]),
+                    unknown,
+                    wording.count(each["results"].get("acknowledged", 0)),
+                    ", ".join(f"{rule} {count}" for rule, count in sorted(each["refusals"].items())) or "0",
+                    wording.count(each["open_orders"]),
+                    each["last_error"] or wording.UNKNOWN,
+                ],
+            )
+        )
+    columns = (
+        "Account", "State", "Connection", "#Commands", "#Waiting", "#Unanswered", "Outcome unknown", "#Acknowledged",
+        "Refused by rule", "#Open orders", "Last error",
+    )  # fmt: skip
+    return _table("Orders", columns, rows) if rows else None
+
+
 def _process(status: Status, page: StatusPage) -> Html | None:
     process = status.get("process", {})
     facts = [
@@ -361,6 +394,7 @@ _SECTIONS = (
     ("kafka", "Kafka", _kafka),
     ("spool", "Spool", _spool),
     ("accounts", "Accounts", _accounts),
+    ("orders", "Orders", _orders),
     ("process", "Process", _process),
     ("workers", "Workers", _workers),
     ("events", "Recent events", _events),
@@ -385,7 +419,7 @@ def _state(state: str, why: str) -> Html:
 
 
 _GOOD = frozenset({"live", "running", "up", "idle"})
-_BAD = frozenset({"refused", "retrying", "down", "full", "broken", "lagging", "none live"})
+_BAD = frozenset({"refused", "retrying", "down", "full", "broken", "lagging", "none live", "killed"})
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> Html:
