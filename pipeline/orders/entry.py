@@ -84,7 +84,9 @@ class OrderEntry:
     waiting: dict[tuple[str, str], str] = attrs.field(factory=dict, init=False)
     """Accounts without a gateway so far, and what they wait for."""
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _stopping: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _stopping: bool = attrs.field(default=False, init=False)
+    _preparing: list[trio.CancelScope] = attrs.field(factory=list, init=False)
+    """What accounts without a gateway wait in, one each."""
 
     def __attrs_post_init__(self) -> None:
         for venue, accounts in self.settings.accounts.items():
@@ -103,7 +105,9 @@ class OrderEntry:
 
     def stop(self) -> None:
         """Send nothing more, wait for what is under way, and let `run` return."""
-        self._stopping.cancel()
+        self._stopping = True
+        for scope in self._preparing:
+            scope.cancel()
         for gateway in self.gateways.values():
             gateway.stop()
 
@@ -137,11 +141,12 @@ class OrderEntry:
     async def _run(self, name: str, account: str, settings: AccountOrderSettings) -> None:
         topic = settings.command_topic or command_topic(self.kafka, name, account)
         intake = self.intakes[name]
-        with self._stopping:
+        with trio.CancelScope() as scope:
+            self._preparing.append(scope)
             await intake.listed.wait()
             self.waiting[name, account] = f"topic {topic} is not there yet"
             await self._prepare(topic)
-        if self._stopping.cancel_called:
+        if self._stopping:
             return
         rest = intake.rest
         assert rest is not None
