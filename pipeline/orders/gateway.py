@@ -16,7 +16,7 @@ from pipeline.feeds.link import OpenWebSocket
 from pipeline.feeds.settings import VenueSettings
 from pipeline.feeds.venue_rest import VenueRest
 from pipeline.model.account import Order
-from pipeline.model.errors import Refused, Retryable
+from pipeline.model.errors import PipelineError, Refused, Retryable
 from pipeline.model.header import Micros
 from pipeline.model.order_stats import OrderStats
 from pipeline.orders.consumer import Consumed, Holding, Mark, Owner
@@ -172,11 +172,15 @@ class Gateway:
                     f"before {done} is settled: it is not the topic that it was. Have commands in another one, or move "
                     f"{self.folder} away: then what is open is looked up, and not sent"
                 )
-                nursery.start_soon(_fail, problem)  # here it would end the event loop
+                nursery.start_soon(_fail, problem)
                 return
         log.info("orders_owner", account=self.name, partitions=[holding.partition for holding in holdings])
-        self._tenure = self._make_tenure(ledger)
-        nursery.start_soon(self._hold, self._tenure, holdings)
+        try:
+            self._tenure = self._make_tenure(ledger)
+        except PipelineError as problem:  # here it would end the event loop
+            nursery.start_soon(_fail, problem)
+        else:
+            nursery.start_soon(self._hold, self._tenure, holdings)
 
     def take(self, records: Sequence[Consumed]) -> None:
         if self._tenure is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import attrs
 import pytest
+import trio
 from trio.testing import MockClock
 
+from pipeline.exchanges.trading import ItemAnswer
 from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, KILL
 from pipeline.orders.consumer import Mark
 from tests.orders.samples import named
@@ -217,6 +219,75 @@ async def test_a_rebalance_hands_over_without_a_repetition(autojump_clock: MockC
             await world.settled()
     assert world.exchange.asked == {("create", "a"): 1}
     assert len(world.finals("c-1")) == 1
+
+
+async def test_what_another_owner_has_settled_is_not_told_again(autojump_clock: MockClock, world: World) -> None:
+    world.order("c-1", client_order_id="a")
+    await world.live_and_die("sent")
+    async with world.running("other"):
+        await world.settled_after("c-1")
+    told = len(world.results)
+    del world.results[:]  # they have expired
+    async with world.running():
+        await trio.sleep(60)
+        world.order("c-2")
+        await world.settled_after("c-2")
+    assert told
+    assert not world.states("c-1")
+
+
+async def test_a_replay_is_known_by_its_place_alone(autojump_clock: MockClock, world: World) -> None:
+    world.remembered = 1
+    for n in range(5):
+        world.order(f"c-{n}", client_order_id=f"o{n}")
+    async with world.running():
+        await world.settled_after("c-4")
+    del world.results[:]
+    world.topic.committed = (0, attrs.evolve(world.topic.committed[1])) if world.topic.committed else None
+    async with world.running() as gateway:
+        await world.settled()
+        await world.state(gateway, "owner")
+        assert gateway.stats.replayed == 5
+    assert world.exchange.asked == {("create", f"o{n}"): 1 for n in range(5)}
+    assert not world.results
+
+
+@pytest.mark.parametrize(("seam", "rule", "code"), [("answered", "not_arrived", None), ("noted", None, "7")])
+async def test_an_answer_that_was_noted_is_what_is_told(
+    autojump_clock: MockClock, world: World, seam: str, rule: str | None, code: str | None
+) -> None:
+    world.exchange.answers = lambda name: ItemAnswer(accepted=False, code="7", message="no", error_class="permanent")
+    world.order("c-1", client_order_id="a")
+    await world.live_and_die(seam)
+    async with world.running():
+        final = await world.final("c-1")
+        await world.settled()
+    assert (final.state, final.rule, final.code) == ("rejected", rule, code)
+
+
+async def test_what_grew_old_while_the_disk_was_slow_is_not_sent(autojump_clock: MockClock, world: World) -> None:
+    def wait() -> None:
+        world.ahead += 60
+
+    world.acts["synced"] = wait
+    world.order("c-1")
+    async with world.running():
+        assert (await world.final("c-1")).state == "expired"
+        await world.settled()
+    assert not world.exchange.asked
+
+
+async def test_who_has_to_give_up_sends_nothing_that_was_only_planned(autojump_clock: MockClock, world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        world.acts["intended"] = lambda: nursery.start_soon(world.members[-1].owner.give_up)
+        world.order("c-1", client_order_id="a")
+        gateway = world.gateway()
+        nursery.start_soon(gateway.run)
+        await world.passed("synced")
+        await trio.sleep(1)
+        assert not world.exchange.asked
+        assert gateway.stats.losses == 1
+        gateway.stop()
 
 
 def test_marks_tell_their_owner() -> None:

@@ -409,13 +409,18 @@ class World:
     members: list[ToyCommands] = attrs.field(factory=list)
     news: trio.Event = attrs.field(factory=trio.Event)
     steps: list[str] = attrs.field(factory=list)
+    acts: dict[str, Callable[[], object]] = attrs.field(factory=dict)
+    """What happens when a seam is next passed."""
+    ahead: float = 0.0
+    """Seconds by which the wall clock was set on."""
+    remembered: int = 1_000
     group: str = "main"
 
     def __attrs_post_init__(self) -> None:
         self.trading = ToyTrading(self.exchange)
 
     def now(self) -> int:
-        return NOW + round(trio.current_time() * 1e6)
+        return NOW + round((trio.current_time() + self.ahead) * 1e6)
 
     def tell(self) -> None:
         self.news.set()
@@ -427,6 +432,8 @@ class World:
 
     def seam(self, name: str) -> None:
         self.steps.append(name)
+        if (act := self.acts.pop(name, None)) is not None:
+            act()
         if name == self.crash_at:
             self.crash_at = ""
             self.life += 1
@@ -467,6 +474,12 @@ class World:
         """A command has its final result, and everything in the topic is settled."""
         await self.final(command_id)
         await self.settled()
+
+    async def passed(self, seam: str) -> None:
+        """Some gateway came past a seam."""
+        with trio.fail_after(10_000):
+            while seam not in self.steps:  # noqa: ASYNC110 - nothing announces it
+                await trio.sleep(0.001)
 
     async def closed(self, name: str) -> None:
         """An order is open no more."""
@@ -534,7 +547,7 @@ class World:
             settings=self.settings,
             venue_settings=VenueSettings(accounts={"main": account}, reconnect=ReconnectSettings(first=0.1, max=1.0)),
             folder=self.folder / folder,
-            remembered=1_000,
+            remembered=self.remembered,
             kill_file=self.kill_file,
             kafka=Kafka(),
             publish=publish,
