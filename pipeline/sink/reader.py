@@ -28,11 +28,13 @@ _WAIT_S = 0.02
 _BATCH = 500
 _ANSWER_WITHIN_S = 15.0
 _PAUSE_S = 0.1
-_NO_LEADER_YET = (
+_NO_END_YET = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.OFFSET_NOT_AVAILABLE,
 )
+"""While a partition gets a leader, and until a new one knows how far the others have followed."""
 
 
 @attrs.frozen
@@ -198,13 +200,13 @@ def _assign(
 
 
 def _bounds(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
-    """The lowest offset, and the one after the highest; a partition that was just created may have no leader yet."""
+    """The lowest offset, and the one after the highest; a partition may have no leader at the moment."""
     deadline = time.monotonic() + _ANSWER_WITHIN_S
     while True:
         try:
             low, high = consumer.get_watermark_offsets(partition, _ANSWER_WITHIN_S)
         except KafkaException as error:
-            if error.args[0].code() not in _NO_LEADER_YET or time.monotonic() > deadline:
+            if error.args[0].code() not in _NO_END_YET or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_S)
         else:

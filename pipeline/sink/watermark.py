@@ -27,7 +27,10 @@ _READ_WITHIN_S = 120.0
 """An unfinished transaction of another shard hides what is behind it, until it times out: after a minute by default."""
 _BATCH = 1_000
 _WAIT_S = 0.05
-_PASSING = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART})
+_PASSING = frozenset({
+    KafkaError._ALL_BROKERS_DOWN, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+})  # fmt: skip
 
 
 class Unanswered(SinkFailed):
