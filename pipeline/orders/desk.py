@@ -567,7 +567,9 @@ class Desk:
     def found(self, line: Line, order: Order | None, asked: Moment, moment: Moment) -> None:
         """What the venue shows of an order; it was `asked` then. None: it knows none such."""
         can_still_arrive = asked.mono < line.arrives_until
-        self._settle(line, judge(line.ticket.action, _item(line), order, can_still_arrive=can_still_arrive), moment)
+        action, sent = line.ticket.action, line.sent_time
+        verdict = judge(action, _item(line), order, can_still_arrive=can_still_arrive, sent=sent)
+        self._settle(line, verdict, moment)
 
     def found_open(self, line: Line, count: int, asked: Moment, moment: Moment) -> None:
         """How many orders are open of those that a cancel_all or mass_cancel concerned."""

@@ -8,12 +8,15 @@ from typing import Literal
 import attrs
 
 from pipeline.model.account import Order
+from pipeline.model.header import Micros
 from pipeline.model.orders import AMEND, CANCEL, CREATE, OrderItem
 from pipeline.orders.open_orders import OPEN
 
 FIRST_LOOK = 0.25
 """Seconds from the moment when the outcome became unknown until the venue is asked; doubles up to `LAST_PAUSE`."""
 LAST_PAUSE = 5.0
+_OLDER = 60_000_000
+"""Microseconds: an order this much older than the request is another one. Clocks do not differ by as much."""
 
 
 @attrs.frozen
@@ -27,14 +30,17 @@ class Verdict:
     """Whether the venue itself has rejected the order; otherwise the request has not arrived."""
 
 
-def judge(action: str, item: OrderItem, order: Order | None, *, can_still_arrive: bool) -> Verdict | None:
+def judge(
+    action: str, item: OrderItem, order: Order | None, *, can_still_arrive: bool, sent: Micros | None = None
+) -> Verdict | None:
     """What an answer of the venue about the order proves; None if it has to be asked again.
 
     `order` is None if the venue knows none such. What speaks against the request's arrival is believed only when the
-    request `can_still_arrive` no more.
+    request `can_still_arrive` no more. `sent` tells a new order from an older one of the same client order id, because
+    of which the venue may have refused ours; None if nobody knows when that was.
     """
     if action == CREATE:
-        found = _created(order)
+        found = _created(item, order, sent)
     elif action == CANCEL:
         found = _cancelled(order)
     else:
@@ -46,9 +52,13 @@ def judge(action: str, item: OrderItem, order: Order | None, *, can_still_arrive
     return found
 
 
-def _created(order: Order | None) -> Verdict | None:
+def _created(item: OrderItem, order: Order | None, sent: Micros | None) -> Verdict | None:
     if order is None:
         return None
+    is_older = sent is not None and order.created_time is not None and order.created_time < sent - _OLDER
+    if is_older or (item.side is not None and order.side != item.side):
+        why = f"another order has the client order id {item.client_order_id}: see {order.order_id}"
+        return Verdict("rejected", why, by_venue=True)
     if order.status == "rejected":
         return Verdict("rejected", "the venue has rejected the order", order.order_id, by_venue=True)
     return Verdict("acknowledged", f"found at the venue: {order.status}", order.order_id)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.model.account import Order
+from pipeline.model.header import Micros
 from pipeline.model.orders import AMEND, CANCEL, CREATE
 from pipeline.orders.resolver import LAST_PAUSE, Verdict, judge, pause
 from tests.orders.samples import item, named
@@ -29,6 +30,24 @@ def test_an_order_that_the_venue_rejected_is_so() -> None:
     verdict = judge(CREATE, item(), order("rejected"), can_still_arrive=True)
     assert verdict is not None
     assert (verdict.state, verdict.by_venue) == ("rejected", True)
+
+
+def test_an_older_order_of_the_same_name_is_not_ours() -> None:
+    sent = Micros(1_000_000_000_000)
+    for created, state in [(sent - 59_000_000, "acknowledged"), (sent - 61_000_000, "rejected")]:
+        found = order()
+        found.created_time = Micros(created)
+        verdict = judge(CREATE, item(), found, can_still_arrive=True, sent=sent)
+        assert verdict is not None
+        assert (verdict.state, verdict.by_venue) == (state, state == "rejected")
+
+
+def test_an_order_of_the_other_side_is_not_ours() -> None:
+    found = order()
+    found.side = "sell" if item().side == "buy" else "buy"
+    verdict = judge(CREATE, item(), found, can_still_arrive=True)
+    assert verdict is not None
+    assert verdict.message == f"another order has the client order id {item().client_order_id}: see v-1"
 
 
 @pytest.mark.parametrize("action", [CREATE, AMEND, CANCEL])
