@@ -19,8 +19,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """For tests that have an `autojump_clock`; threads are done without: time would run away while one works."""
 
     async def at_once(call: Callable[..., T], *arguments: object, **options: object) -> T:
-        for _ in range(3):  # others get on meanwhile
-            await trio.lowlevel.checkpoint()
+        with trio.CancelScope(shield=True):  # a thread cannot be cancelled
+            for _ in range(3):  # others get on meanwhile
+                await trio.lowlevel.checkpoint()
         return call(*arguments)
 
     monkeypatch.setenv("key", "k")
