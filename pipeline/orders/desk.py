@@ -27,19 +27,17 @@ from typing import Any
 
 import attrs
 
-from pipeline.exchanges.accounts import WHOLE_ACCOUNT
 from pipeline.exchanges.trading import Answer, Cost, ItemAnswer, TradeItem, TradeRequest, Trading
 from pipeline.exchanges.venue import Catalogue
 from pipeline.model.account import Order
 from pipeline.model.decimals import DecimalText
-from pipeline.model.events import Instrument, Micros, Origin
+from pipeline.model.events import Instrument, Micros
 from pipeline.model.order_stats import OrderStats
 from pipeline.model.orders import (
     AMEND,
     CANCEL,
     CANCEL_ALL,
     CREATE,
-    FINAL,
     KILL,
     MASS_CANCEL,
     RESUME,
@@ -53,13 +51,11 @@ from pipeline.orders.budgets import Budgets
 from pipeline.orders.commands import MalformedCommand
 from pipeline.orders.consumer import Consumed, Holding, Mark
 from pipeline.orders.guards import Facts, Refusal, check
-from pipeline.orders.identity import identified
 from pipeline.orders.ledger_entries import (
     Done,
     Entry,
     Intent,
     KillSwitch,
-    KnownCommand,
     LedgerState,
     Outcome,
     Place,
@@ -69,17 +65,16 @@ from pipeline.orders.ledger_entries import (
 from pipeline.orders.open_orders import OpenOrders
 from pipeline.orders.resolver import Verdict, judge, pause
 from pipeline.orders.settings import AccountOrderSettings
+from pipeline.orders.takeover import claim, recovered, taken
+from pipeline.orders.telling import Teller
 from pipeline.orders.tickets import Line, Moment, Progress, Stage, Ticket
 
-MAX_MESSAGE = 1_000
-"""Characters of a venue's text that a result repeats."""
 MAX_PLANNED = 64
 """Requests that one wait for the ledger's disk covers."""
 LONGEST_HOLD = 10.0
 """Seconds for which a venue's word about its own budget is taken."""
 LATER = 0.001
 """Seconds after a deadline at which it has certainly passed."""
-MAX_ORIGINS = 4_096
 
 _UNTOLD = ItemAnswer(None, message="the answer does not tell of this item")
 
@@ -169,7 +164,10 @@ class Desk:
     _sweeps: dict[str, Sweep] = attrs.field(factory=dict, init=False)
     """By request."""
     _requests: int = attrs.field(default=0, init=False)
-    _origins: dict[tuple[str, str | None, str], Origin] = attrs.field(factory=dict, init=False)
+    _teller: Teller = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._teller = Teller(self.venue, self.account, self.catalogue)
 
     # Taking over.
 
@@ -189,7 +187,7 @@ class Desk:
                 self._note_killed(moment, "switched off by an earlier owner of the topic", is_killed=True)
         for command_id, known in self.known.commands.items():
             if known.place.topic == self.topic:
-                self._take_up(self._recovered_ticket(command_id, known), moment)
+                self._take_up(recovered(command_id, known, self.venue, self.account), moment)
         for progress in self.progress.values():
             if progress.next_offset > self.known.done.get((self.topic, progress.partition), 0):
                 self.entries.append(Done(self.topic, progress.partition, progress.next_offset))
@@ -229,7 +227,7 @@ class Desk:
         if self.known.is_done(place):
             self.stats.replayed += 1
             return None
-        ticket = _ticket(place, read, record.time, self.settings.max_age)
+        ticket = taken(place, read, record.time, self.settings.max_age)
         if (earlier := self._recovered.pop((record.partition, record.offset), None)) is not None:
             self.stats.replayed += 1
             return self._completed(earlier, ticket, moment)
@@ -287,7 +285,13 @@ class Desk:
     @property
     def is_killed(self) -> bool:
         """Whether new orders are refused and open ones cancelled."""
-        return self.known.is_killed or self.kill_file
+        return self._is_switched_off or self.kill_file
+
+    @property
+    def _is_switched_off(self) -> bool:
+        """As of the newest entry, be it in the ledger or not yet: what was read behind it must find it so."""
+        newest = (each.is_killed for each in reversed(self.entries) if isinstance(each, KillSwitch))
+        return next(newest, self.known.is_killed)
 
     def switch(self, moment: Moment, reason: str | None, *, is_killed: bool) -> None:
         """Use the kill switch."""
@@ -504,6 +508,8 @@ class Desk:
             self._answered(line, item, answer, moment)
 
     def _answered(self, line: Line, item: ItemAnswer, answer: Answer, moment: Moment) -> None:
+        if line.sent_time is None:
+            line.sent_time = moment.wall  # the answer was quicker than our note
         told = {
             "code": item.code or None,
             "message": item.message or None,
@@ -728,7 +734,7 @@ class Desk:
         self._finish(line, "rejected", moment, rejected_by=by, rule=rule, message=message, error_class=error_class)
 
     def _finish(self, line: Line, state: State, moment: Moment, **told: Any) -> None:
-        line.final = self._result(line, state, moment, **told)
+        line.final = self._teller.result(line, state, moment, **told)
         line.stage = Stage.FINAL
         self.unknown.pop(line.key, None)
         if line.ticket.action == CREATE and line.trade is not None and state != "acknowledged":
@@ -745,48 +751,7 @@ class Desk:
 
     def _tell(self, line: Line, state: State, moment: Moment, **told: Any) -> None:
         _count(self.stats.results, state)
-        self.results.append((self._result(line, state, moment, **told), None))
-
-    def _result(self, line: Line, state: State, moment: Moment, **told: Any) -> OrderResult:
-        ticket, item = line.ticket, line.item
-        if (message := told.get("message")) is not None:
-            told["message"] = str(message)[:MAX_MESSAGE]
-        if told.get("order_id") is None:
-            told["order_id"] = item.order_id if item is not None else None
-        return OrderResult(
-            self._origin(line),
-            told.get("venue_out_time"),
-            moment.wall,
-            None,
-            ticket.command_id,
-            line.number,
-            ticket.action,
-            state,
-            state in FINAL,
-            item.client_order_id if item is not None else None,
-            consumed_time=ticket.consumed,
-            sent_time=line.sent_time,
-            reason=ticket.reason,
-            topic=ticket.place.topic,
-            partition=ticket.place.partition,
-            offset=ticket.place.offset,
-            **told,
-        )
-
-    def _origin(self, line: Line) -> Origin:
-        item, ticket = line.item, line.ticket
-        market = (item.market if item is not None else ticket.market) or WHOLE_ACCOUNT
-        name = item.instrument if item is not None else ticket.instrument
-        key = (market, name, line.connection)
-        origin = self._origins.get(key)
-        if origin is None:
-            if len(self._origins) >= MAX_ORIGINS:
-                self._origins.clear()
-            instrument = self.catalogue.get((market, name)) if name is not None else None
-            symbol = instrument.origin.symbol if instrument is not None else None
-            origin = Origin(self.venue, market, name, symbol, self.account, line.connection)
-            self._origins[key] = origin
-        return origin
+        self.results.append((self._teller.result(line, state, moment, **told), None))
 
     def _note_intent(self, line: Line, moment: Moment) -> None:
         ticket = line.ticket
@@ -810,60 +775,6 @@ class Desk:
     def _note_killed(self, moment: Moment, reason: str | None, *, is_killed: bool) -> None:
         self.entries.append(KillSwitch(is_killed, moment.wall, reason))
         self.must_sync = True
-
-    def _recovered_ticket(self, command_id: str, known: KnownCommand) -> Ticket:
-        """A command as the ledger has it."""
-        ticket = Ticket(known.place, command_id, "")
-        for number, item in sorted(known.items.items()):
-            intent = item.intent
-            line = Line(ticket, number, None if intent is None else intent.wanted)
-            if intent is not None:
-                ticket.action, ticket.reason, ticket.consumed = intent.action, intent.reason, intent.consumed_time
-                ticket.market, ticket.instrument = intent.market, intent.instrument
-                line.connection, line.sent_time = intent.connection, intent.time
-                line.not_arrived_rule = intent.not_arrived_rule
-            if item.outcome is not None:
-                line.stage, line.final = Stage.FINAL, item.outcome.result(self.venue, self.account)
-                ticket.action = ticket.action or line.final.action
-            if item.is_published:
-                line.stage = Stage.PUBLISHED
-            ticket.lines.append(line)
-        return ticket
-
-
-def claim(holding: Holding, known: LedgerState, now: Micros) -> Mark:
-    """What to leave in the commits of a partition at once when it has become ours, before anything is sent.
-
-    What another owner may have sent stays doubtful for whoever comes after us, until it is settled. Of a partition
-    that nobody has ever committed that is not known yet.
-    """
-    mark = holding.mark
-    doubtful = mark.doubtful_until if mark is not None and mark.owner == known.identifier else holding.end
-    since = mark.since if mark is not None else Micros(0) if holding.start < holding.end else now
-    is_killed = known.is_killed or (mark is not None and mark.is_killed and mark.owner != known.identifier)
-    return Mark(known.identifier, since, doubtful, is_killed=is_killed)
-
-
-def _ticket(place: Place, read: OrderCommand | MalformedCommand, consumed: Micros, max_age: float) -> Ticket:
-    if isinstance(read, MalformedCommand):
-        ticket = Ticket(place, read.command_id or "/".join(map(str, place)), "unknown", consumed=consumed)
-        ticket.lines.append(Line(ticket, 0, None))
-        return ticket
-    command = identified(read)
-    deadline = min(command.not_after, Micros(command.issued_at + round(max_age * 1e6)))
-    ticket = Ticket(
-        place,
-        command.command_id,
-        command.action,
-        command.reason,
-        consumed,
-        deadline,
-        command.market,
-        command.instrument,
-    )
-    items: Iterable[OrderItem | None] = command.items or (None,)
-    ticket.lines.extend(Line(ticket, number, item) for number, item in enumerate(items))
-    return ticket
 
 
 def _place_of(fields: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -20,11 +20,12 @@ from pipeline.model.errors import PipelineError, Refused, Retryable
 from pipeline.model.header import Micros
 from pipeline.model.order_stats import OrderStats
 from pipeline.orders.consumer import Consumed, Holding, Mark, Owner
-from pipeline.orders.desk import Desk, claim
+from pipeline.orders.desk import Desk
 from pipeline.orders.ledger import Ledger, LedgerBroken, open_ledger
 from pipeline.orders.open_orders import OpenOrders
 from pipeline.orders.prices import Prices, price_fetcher
 from pipeline.orders.settings import AccountOrderSettings
+from pipeline.orders.takeover import claim
 from pipeline.orders.tenure import Results, Tenure
 from pipeline.orders.trade_link import TradeLink
 from pipeline.session.failures import describe, settle

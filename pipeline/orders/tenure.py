@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,37 +12,26 @@ import structlog
 import trio
 
 from pipeline.exchanges.trading import Answer, OrderFinder
-from pipeline.exchanges.venue import Subscription
 from pipeline.feeds.chain import Publish
-from pipeline.feeds.specs import account_specs
 from pipeline.feeds.venue_rest import VenueRest, credentials
-from pipeline.model.account import Order
 from pipeline.model.errors import BadMessage, Retryable, SessionError
 from pipeline.model.header import Micros
 from pipeline.model.order_stats import OrderStats
 from pipeline.model.orders import MASS_CANCEL, OrderResult
 from pipeline.orders.commands import MalformedCommand, read_command
 from pipeline.orders.consumer import STALL, Consumed, Holding, Mark
-from pipeline.orders.desk import LATER, Desk, Plan, Sending, Sweep
+from pipeline.orders.desk import LATER, Desk, Plan, Sending
 from pipeline.orders.ledger import Ledger
 from pipeline.orders.letters import dead_letter
-from pipeline.orders.open_orders import OPEN
 from pipeline.orders.prices import Prices
-from pipeline.orders.tickets import Line, Moment, Ticket
+from pipeline.orders.sweeper import PULSE, Sweeper
+from pipeline.orders.tickets import Line, Moment
 from pipeline.orders.trade_link import TradeLink
 
 log = structlog.get_logger(__name__)
 
-PULSE = 0.5
-"""Seconds between two looks at whether the process has stood still, and at the kill file."""
-SWEEP_AGAIN = 2.0
-"""Seconds until open orders are looked for again while the kill switch is on."""
-READ_WITHIN = 5.0
-"""Seconds that a cancel_all waits for the open orders; meanwhile nothing behind it is sent."""
 LOOKS_AT_ONCE = 4
 """Unknown outcomes that are looked up side by side."""
-STILL_OPEN_LOOKS = 4
-"""How often it is asked which orders are open after a sweep: venues list an order for a moment after its end."""
 DELIVER_WITHIN = 5.0
 """Seconds for what is on its way to Kafka when the topic is given up."""
 ARM_AGAIN = 5.0
@@ -107,14 +96,26 @@ class Tenure:
     _news: trio.Event = attrs.field(factory=trio.Event, init=False)
     """The desk has learnt something."""
     _pulse_at: float = attrs.field(factory=trio.current_time, init=False)
-    _draining: bool = attrs.field(default=False, init=False)
+    is_draining: bool = attrs.field(default=False, init=False)
+    """Whether nothing more is to be sent."""
     _begun: bool = attrs.field(default=False, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
     _looks: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOOKS_AT_ONCE), init=False)
     _finder: OrderFinder = attrs.field(init=False)
 
+    sweeper: Sweeper = attrs.field(init=False)
+
     def __attrs_post_init__(self) -> None:
         self.link.listener = self
+        self.sweeper = Sweeper(
+            work=self,
+            desk=self.desk,
+            link=self.link,
+            rest=self.rest,
+            kill_file=self.kill_file,
+            clock=self.clock,
+            stats=self.stats,
+        )
 
     async def run(self, holdings: Sequence[Holding]) -> None:
         """Deal with the commands of these partitions."""
@@ -126,12 +127,12 @@ class Tenure:
                     nursery = self._nursery
                     nursery.start_soon(self.results.run)
                     nursery.start_soon(self._keep_pulse)
-                    await self._look_after_kill_file()
+                    await self.sweeper.look_after_kill_file()
                     await self._begin(holdings)
                     nursery.start_soon(self.link.run)
                     nursery.start_soon(self.prices.run)
                     nursery.start_soon(self._resolve)
-                    nursery.start_soon(self._keep_killed)
+                    nursery.start_soon(self.sweeper.keep_killed)
                     nursery.start_soon(self._arm)
                     await self._work()
         finally:
@@ -145,17 +146,17 @@ class Tenure:
 
     async def drain(self, seconds: float) -> None:
         """Send nothing more, and wait for what is under way, at most so long."""
-        self._draining = True
+        self.is_draining = True
         self._wake.set()
         with trio.move_on_after(seconds):
             while self.desk.under_way:
-                await self._heard()
+                await self.heard()
             await self.results.delivered()
         self._commit()
 
     async def give_up(self) -> None:
         """The same at once, whatever is under way; returns when nothing more will be done."""
-        self._draining = True
+        self.is_draining = True
         with trio.move_on_after(DELIVER_WITHIN):
             await self.results.delivered()
         self._commit()
@@ -164,10 +165,10 @@ class Tenure:
 
     async def switch(self, reason: str | None, *, is_killed: bool) -> None:
         """Use the kill switch; returns when that is on disk."""
-        self.desk.switch(self._now(), reason, is_killed=is_killed)
+        self.desk.switch(self.now(), reason, is_killed=is_killed)
         await self._persist()
-        self._tell()
-        for partition, offset, mark in self.desk.marks(self._now()):
+        self.tell()
+        for partition, offset, mark in self.desk.marks(self.now()):
             self.commits.settle(partition, offset, mark)
 
     # The way out.
@@ -177,9 +178,9 @@ class Tenure:
         while True:
             self._wake = trio.Event()
             self._take_in()
-            moment = self._now()
+            moment = self.now()
             plan = Plan()
-            if self.link.is_open and not self._draining:
+            if self.link.is_open and not self.is_draining:
                 plan = desk.plan(self._price_of, moment)
                 if plan.prices:
                     await self._read_prices(plan)
@@ -189,14 +190,14 @@ class Tenure:
             if plan.sendings or plan.sweep is not None:
                 await self._carry_out(plan)
                 continue
-            self._tell()
+            self.tell()
             with trio.move_on_after(max(0.0, until - trio.current_time()) if until < inf else inf):
                 await self._wake.wait()
 
     def _take_in(self) -> None:
         records, self._inbox = self._inbox, []
         for record in records:
-            self.desk.take(record, self._read(record), self._now())
+            self.desk.take(record, self._read(record), self.now())
         if records:
             self.seam("consumed")
 
@@ -220,9 +221,9 @@ class Tenure:
         await self._persist()
         for sending in plan.sendings:
             await self._send(sending)
-        self._tell()
+        self.tell()
         if plan.sweep is not None:
-            await self._cancel_all(plan.sweep)
+            await self.sweeper.cancel_all(plan.sweep)
 
     async def _persist(self) -> None:
         """Have the desk's entries on disk before anything is done that they tell of."""
@@ -245,14 +246,14 @@ class Tenure:
             left = (sending.request.not_after - self.clock()) / 1e6
             with trio.move_on_after(max(0.0, left) + LATER):
                 await changed.wait()
-            if desk.is_late(sending, self._now()):
-                self._tell()
+            if desk.is_late(sending, self.now()):
+                self.tell()
                 return
-        if desk.is_late(sending, self._now()):
-            self._tell()
+        if desk.is_late(sending, self.now()):
+            self.tell()
             return
-        self._check_pulse()
-        if self._draining:
+        self.check_pulse()
+        if self.is_draining:
             return  # in the ledger its outcome is open: whoever comes next looks it up
         desk.sending(sending, link.name)
         try:
@@ -262,11 +263,11 @@ class Tenure:
             log.warning("request_not_sent_whole", connection=link.name, text=str(error))
         else:
             self.seam("sent")
-            desk.sent(sending, self._now())
+            desk.sent(sending, self.now())
 
     # What the desk wants to have written and told.
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Note what the desk has come to, then tell it; whoever waits for news is woken."""
         self._append()
         desk = self.desk
@@ -301,7 +302,7 @@ class Tenure:
         self.results.publish(result, None if line is None else delivered)
 
     def _commit(self) -> None:
-        for partition, offset, mark in self.desk.committable(self._now()):
+        for partition, offset, mark in self.desk.committable(self.now()):
             self.commits.settle(partition, offset, mark)
         self._append()
 
@@ -309,7 +310,8 @@ class Tenure:
         news, self._news = self._news, trio.Event()
         news.set()
 
-    async def _heard(self) -> None:
+    async def heard(self) -> None:
+        """Return when the desk has learnt something."""
         await self._news.wait()
 
     # What comes back.
@@ -317,14 +319,14 @@ class Tenure:
     def answered(self, answer: Answer) -> None:
         """The venue has answered."""
         self.seam("answered")
-        self.desk.answered(answer, self._now())
-        self._tell()
+        self.desk.answered(answer, self.now())
+        self.tell()
         self._wake.set()
 
     def over(self, requests: list[str], reason: str) -> None:
         """The answers to these requests will not come."""
-        self.desk.over(requests, reason, self._now())
-        self._tell()
+        self.desk.over(requests, reason, self.now())
+        self.tell()
         self._wake.set()
 
     def link_changed(self) -> None:
@@ -340,15 +342,15 @@ class Tenure:
             log.info("results_read_back", account=self.link.id, since_ms=since)
             results = await trio.to_thread.run_sync(self.read_results, since)
         try:
-            for order in await self._open_orders(None, None):
+            for order in await self.sweeper.open_orders(None, None):
                 self.desk.open_orders.observed(order)
         except (SessionError, BadMessage, trio.TooSlowError) as error:
             log.warning("open_orders_unread", account=self.link.id, text=str(error))
-        self.desk.begin(holdings, results, self._now())
+        self.desk.begin(holdings, results, self.now())
         self._begun = True
-        for partition, offset, mark in self.desk.marks(self._now()):
+        for partition, offset, mark in self.desk.marks(self.now()):
             self.commits.settle(partition, offset, mark)
-        self._tell()
+        self.tell()
 
     def _results_since(self, holdings: Iterable[Holding]) -> int:
         """In milliseconds: before then no result can be of a command that is not settled."""
@@ -359,158 +361,40 @@ class Tenure:
             times.append(oldest)
         return max(0, min(times, default=0) // 1000 - MARGIN_MS)
 
-    async def _open_orders(self, market: str | None, instrument: str | None) -> list[Order]:
-        """Raises `SessionError`, `BadMessage`, or `trio.TooSlowError` after `READ_WITHIN` seconds."""
-        side, desk = self.link.venue.accounts, self.desk
-        assert side is not None
-        reader = side.reader(desk.account, self.link.id, desk.catalogue)
-        keys = credentials(self.link.settings.accounts[desk.account])
-        found: dict[str, Order] = {}
-        with trio.fail_after(READ_WITHIN):
-            for subscription in self._order_subscriptions():
-                steps = reader.snapshot(subscription)
-                for event in [] if steps is None else await self.rest.walk(steps(), keys):
-                    if isinstance(event, Order) and event.status in OPEN:
-                        found[event.order_id] = event
-        return [
-            order
-            for order in found.values()
-            if market in (None, order.origin.market) and instrument in (None, order.origin.instrument)
-        ]
-
-    def _order_subscriptions(self) -> list[Subscription]:
-        side = self.link.venue.accounts
-        assert side is not None
-        specs = account_specs(self.link.settings.accounts[self.desk.account])
-        return [each for spec in specs for each in side.subscriptions(spec) if each.kind == Order.KIND]
-
     # Unknown outcomes.
 
     async def _resolve(self) -> None:
         while True:
             news = self._news
-            for line in self.desk.look_ups(self._now()):
+            for line in self.desk.look_ups(self.now()):
                 self._nursery.start_soon(self._look, line)
             with trio.move_on_after(max(0.0, self.desk.next_look() - trio.current_time())):
                 await news.wait()
 
     async def _look(self, line: Line) -> None:
         async with self._looks:
-            desk, asked = self.desk, self._now()
+            desk, asked = self.desk, self.now()
             try:
                 if line.item is None:
                     family = line.ticket.instrument if line.ticket.action == MASS_CANCEL else None
-                    orders = await self._open_orders(line.ticket.market, None if family else line.ticket.instrument)
+                    orders = await self.sweeper.open_orders(
+                        line.ticket.market, None if family else line.ticket.instrument
+                    )
                     count = sum(family is None or str(order.origin.instrument).startswith(family) for order in orders)
-                    desk.found_open(line, count, asked, self._now())
+                    desk.found_open(line, count, asked, self.now())
                 elif line.trade is None:
-                    desk.found(line, None, asked, self._now())  # what the venue does not list, it cannot be asked about
+                    desk.found(line, None, asked, self.now())  # what the venue does not list, it cannot be asked about
                 else:
                     keys = credentials(self.link.settings.accounts[desk.account])
                     order = await self.rest.walk(self._finder(line.trade), keys)
-                    desk.found(line, order, asked, self._now())
+                    desk.found(line, order, asked, self.now())
             except (SessionError, BadMessage, trio.TooSlowError) as error:
                 self.stats.look_up_failures += 1
                 log.warning(
                     "order_not_looked_up", account=self.link.id, command=line.ticket.command_id, text=str(error)
                 )
-                desk.unfound(line, self._now())
-        self._tell()
-
-    # Sweeps.
-
-    async def _cancel_all(self, ticket: Ticket) -> None:
-        try:
-            orders = await self._open_orders(ticket.market, ticket.instrument)
-        except (SessionError, BadMessage, trio.TooSlowError) as error:
-            why = str(error) or f"not within {READ_WITHIN:g} s"
-            self.desk.unswept(ticket, f"the open orders cannot be read: {why}", self._now())
-            self._tell()
-        else:
-            self._nursery.start_soon(self._sweep_for, ticket, orders)
-
-    async def _sweep_for(self, ticket: Ticket, orders: list[Order]) -> None:
-        assert ticket.deadline is not None
-        await self._sweep(Sweep(ticket, orders), ticket.deadline)
-        meant = {order.order_id for order in orders}
-        still: set[str] = meant
-        for look in range(STILL_OPEN_LOOKS if meant else 0):
-            try:
-                still = meant & {order.order_id for order in await self._open_orders(ticket.market, ticket.instrument)}
-            except (SessionError, BadMessage, trio.TooSlowError):
-                self.desk.doubt_sweep(ticket, self._now())
-                self._tell()
-                return
-            if not still:
-                break
-            await trio.sleep(0.25 * 2**look)
-        self.desk.swept(ticket, len(meant), len(still), self._now())
-        self._tell()
-
-    async def _sweep(self, sweep: Sweep, not_after: Micros) -> None:
-        """Send what cancels these orders, as fast as the venue's rate allows, and wait for the answers."""
-        desk, link = self.desk, self.link
-        for part in desk.sweep_parts(sweep, not_after):
-            await self._until_free(part)
-            if not link.is_open or self.clock() > not_after or self._draining:
-                break  # what is open then is looked at afterwards
-            desk.budgets.take(part.costs, trio.current_time())
-            self._check_pulse()
-            desk.sweeping(sweep, part)
-            try:
-                await link.send(part.request)
-            except Retryable as error:
-                log.warning("request_not_sent_whole", connection=link.name, text=str(error))
-        sweep.is_sent = True
-        while not sweep.is_over:
-            await self._heard()
-        self.stats.swept += sweep.accepted
-
-    async def _until_free(self, part: Sending) -> None:
-        free = self.desk.budgets.free_at(part.costs)
-        while free > trio.current_time():
-            await trio.sleep_until(free)
-            free = self.desk.budgets.free_at(part.costs)  # meanwhile the venue may have asked for more patience
-
-    async def _keep_killed(self) -> None:
-        """While the kill switch is on, cancel what is open."""
-        while True:
-            await self._look_after_kill_file()
-            found = 0
-            if self.desk.is_killed and self.link.is_open and not self._draining:
-                found = await self._sweep_all()
-            busy = found or self.desk.under_way or self.desk.open_orders.count
-            with trio.move_on_after(SWEEP_AGAIN if self.desk.is_killed and busy else PULSE):
-                was_killed = self.desk.is_killed
-                while self.desk.is_killed == was_killed:
-                    await self._heard()
-
-    async def _look_after_kill_file(self) -> None:
-        if self.kill_file is None:
-            return
-        try:
-            await trio.to_thread.run_sync(self.kill_file.stat)
-            there = True
-        except FileNotFoundError:
-            there = False
-        except OSError as error:
-            there = True  # who cannot look had better not trade
-            log.error("kill_file_unreadable", file=str(self.kill_file), text=str(error))
-        if there != self.desk.kill_file:
-            log.warning("kill_file", file=str(self.kill_file), there=there, account=self.link.id)
-            self.desk.kill_file = there
-
-    async def _sweep_all(self) -> int:
-        try:
-            orders = await self._open_orders(None, None)
-        except (SessionError, BadMessage, trio.TooSlowError) as error:
-            log.error("open_orders_unread", account=self.link.id, text=str(error))
-            return 1
-        if orders:
-            log.warning("kill_switch_cancels", account=self.link.id, orders=len(orders))
-            # It has no deadline of its own; the venue wants one.
-            await self._sweep(Sweep(None, orders), Micros(self.clock() + 60_000_000))
-        return len(orders)
+                desk.unfound(line, self.now())
+        self.tell()
 
     # Staying alive.
 
@@ -532,15 +416,21 @@ class Tenure:
 
     async def _keep_pulse(self) -> None:
         while True:
-            self._check_pulse()
+            self.check_pulse()
             self._pulse_at = trio.current_time()
             self.desk.open_orders.expire(self._pulse_at)
             await trio.sleep(PULSE)
 
-    def _check_pulse(self) -> None:
+    def check_pulse(self) -> None:
+        """Raises `Stalled` if nothing may be sent before the topic was joined anew."""
         stood = trio.current_time() - self._pulse_at
         if stood > STALL:
             raise Stalled(f"the process stood still for {stood:.1f} s: its commands may be somebody else's by now")
 
-    def _now(self) -> Moment:
+    def start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Do something beside everything else, for as long as this lasts."""
+        self._nursery.start_soon(work, *arguments)
+
+    def now(self) -> Moment:
+        """The present time, by all clocks."""
         return Moment(Micros(self.clock()), trio.current_time(), self.rest.venue_time())

@@ -16,7 +16,7 @@ from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, KILL, MASS_CANCEL, 
 from pipeline.model.rate import Rate
 from pipeline.orders.consumer import STALL
 from pipeline.orders.identity import client_order_id
-from pipeline.orders.tenure import PULSE
+from pipeline.orders.sweeper import PULSE
 from tests.orders.samples import NOW, item, named
 from tests.orders.world import TOPIC, World, open_order
 
