@@ -290,12 +290,12 @@ class Desk:
     @property
     def _is_switched_off(self) -> bool:
         """As of the newest entry, be it in the ledger or not yet: what was read behind it must find it so."""
-        newest = (each.is_killed for each in reversed(self.entries) if isinstance(each, KillSwitch))
+        newest = (each.is_on for each in reversed(self.entries) if isinstance(each, KillSwitch))
         return next(newest, self.known.is_killed)
 
     def switch(self, moment: Moment, reason: str | None, *, is_killed: bool) -> None:
         """Use the kill switch."""
-        if is_killed != self.known.is_killed:
+        if is_killed != self._is_switched_off:
             self._note_killed(moment, reason, is_killed=is_killed)
 
     def _switch(self, ticket: Ticket, moment: Moment) -> None:

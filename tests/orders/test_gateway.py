@@ -274,6 +274,23 @@ async def test_the_kill_switch_refuses_and_cancels(autojump_clock: MockClock, wo
         await world.settled()
 
 
+async def test_the_kill_switch_counts_for_what_is_read_in_the_same_moment(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with world.running():
+        world.order("c-0")
+        await world.final("c-0")  # its price is fresh now: nothing else has to be waited for
+        world.give(world.command(action=KILL, command_id="c-1"))
+        world.order("c-2", client_order_id="killed")
+        assert (await world.final("c-2")).rule == "kill_switch"
+        await world.settled()
+        world.give(world.command(action=RESUME, command_id="c-3"))
+        world.order("c-4")
+        assert (await world.final("c-4")).state == "acknowledged"
+        await world.settled()
+    assert ("create", "killed") not in world.exchange.asked
+
+
 async def test_an_old_kill_still_counts_and_an_old_resume_does_not(autojump_clock: MockClock, world: World) -> None:
     for n, action in enumerate((KILL, RESUME)):
         world.give(world.command(action=action, command_id=f"c-{n}", issued_at=1, not_after=2))
