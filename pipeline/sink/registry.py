@@ -82,12 +82,17 @@ def obstacle(finding: Finding, *, register: bool) -> str | None:
 
 
 def fetch_schema(settings: RegistrySettings, schema_id: int) -> str:
-    """The schema (JSON text) with this identifier, for readers; blocks. Raises `SinkFailed`."""
+    """The schema (JSON text) with this identifier, for readers; blocks.
+
+    Raises `ValueError` if the registry has none such, `SinkFailed` if it does not tell: only then it may still come.
+    """
     with httpx.Client(**_client_options(settings)) as client:
         try:
             response = client.get(f"/schemas/ids/{schema_id}")
         except httpx.TransportError as error:
             raise SinkFailed(_unreachable(settings, error)) from None
+    if response.status_code == 404 and _error_code(response) is not None:  # in its own words: no wrong path
+        raise ValueError(f"the registry has no schema {schema_id}")
     return str(_answer(settings, response, f"schema {schema_id}")["schema"])
 
 
