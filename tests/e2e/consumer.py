@@ -23,6 +23,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GROUPS = {
     **dict.fromkeys(("feed_status", "dead_letter"), "control"),
     **dict.fromkeys(("order", "fill", "position", "balance", "account_greeks"), "account"),
+    "order_result": "order",
 }
 
 
