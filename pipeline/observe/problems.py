@@ -16,6 +16,7 @@ CONNECTED = frozenset({"live", "lagging"})
 _SILENT_S, _LATE_S, _CLOCK_S = 60.0, 0.5, 1.0
 _FILLING = 0.8
 _NAMED = 3
+_UNKNOWN_US = 30_000_000
 
 
 @attrs.frozen
@@ -73,6 +74,7 @@ def find_problems(status: Status, rises: Rises) -> Iterator[Problem]:
     found = [
         *_of_sink(status, rises),
         *_of_config(status),
+        *_of_orders(status),
         *_of_venues(status),
         *_of_connections(status, rises),
         *_of_process(status, rises),
@@ -155,6 +157,27 @@ def _of_config(status: Status) -> Iterator[Problem]:
         look = "These keys are read at the start alone: restart when it suits."
         title = "A part of the configuration waits for a restart"
         yield Problem(("config", "restart"), "warn", title, _listed(keys), look, "process")
+
+
+def _of_orders(status: Status) -> Iterator[Problem]:
+    for name, each in status.get("orders", {}).items():
+        key, why = ("orders", name), each["last_error"]
+        if each["is_killed"]:
+            look = "Orders are taken again after `resume`: a command, /control/resume, or removing the kill file."
+            text = f"new orders are refused, {wording.several(each['open_orders'], 'order')} still open"
+            yield Problem((*key, "killed"), "bad", f"{name}: the kill switch is on", text, look, "orders")
+        if each["state"] in ("retrying", "refused"):
+            look = "Nothing is sent until that is mended; commands wait in their topic, and expire there."
+            yield Problem((*key, "unable"), "bad", f"{name} takes no orders", why, look, "orders")
+        elif each["state"] == "owner" and each["connection"] in ("retrying", "refused"):
+            look = "Commands wait for it until they expire. Read the reason; keys need the right to trade."
+            title = f"{name}: the connection for orders is down"
+            yield Problem((*key, "connection"), "bad", title, why, look, "orders")
+        since = each["oldest_unknown"]
+        if since and status["now"] - since > _UNKNOWN_US:
+            look = "Look at the venue itself. They are asked for until it tells; why it did not is in the log."
+            text = f"{wording.several(each['unknown'], 'order')} sent, and the venue has not said what became of them"
+            yield Problem((*key, "unknown"), "bad", f"{name}: outcomes are unknown", text, look, "orders", since)
 
 
 def _of_venues(status: Status) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from pipeline.model.latency import DELIVERY_BOUNDS_S, Latency
+from pipeline.model.order_stats import OrderStats
 from pipeline.model.stats import ConnectionStats, VenueStats
 from pipeline.sink.stats import JournalStats, KafkaGauges, SinkStats
 
@@ -74,6 +75,15 @@ def status(*venues: VenueStats, sink: SinkStats | None, now: int = START, **fiel
 def healthy(now: int = START, **fields: Any) -> dict[str, Any]:
     """All is well."""
     return status(*healthy_venues(), sink=sink(), now=now, **fields)
+
+
+def orders(**fields: Any) -> dict[str, Any]:
+    """Order entry for one account, as `Service.status` gives it: all is well unless said otherwise."""
+    stats = OrderStats("okx", "desk", state="owner", connection="live", generation=1)
+    for name, value in fields.items():
+        assert hasattr(stats, name)
+        setattr(stats, name, value)
+    return {"okx.desk": attrs.asdict(stats)}
 
 
 def worker(number: int, **fields: Any) -> dict[str, Any]:

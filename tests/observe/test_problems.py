@@ -19,6 +19,7 @@ from tests.observe.statuses import (
     connection,
     healthy,
     healthy_venues,
+    orders,
     sink,
     status,
     venue,
@@ -50,6 +51,34 @@ def with_sink(**fields: Any) -> dict[str, Any]:
 
 def with_venue(**fields: Any) -> dict[str, Any]:
     return status(venue("okx", connection("okx.swap.book.0"), **fields), sink=sink())
+
+
+@pytest.mark.parametrize(
+    ("fields", "title", "detail"),
+    [
+        ({"is_killed": True, "open_orders": 1}, "okx.desk: the kill switch is on", "1 order still open"),
+        ({"state": "retrying", "last_error": "no such topic"}, "okx.desk takes no orders", "no such topic"),
+        (
+            {"connection": "refused", "last_error": "60009: wrong key"},
+            "okx.desk: the connection for orders is down",
+            "60009: wrong key",
+        ),
+        (
+            {"unknown": 2, "oldest_unknown": START - 31 * SECOND},
+            "okx.desk: outcomes are unknown",
+            "2 orders sent",
+        ),
+    ],
+)
+def test_orders_that_cannot_be_sent_or_followed(fields: dict[str, Any], title: str, detail: str) -> None:
+    problem = only(healthy(orders=orders(**fields)))
+    assert (problem.severity, problem.title, problem.section) == ("bad", title, "orders")
+    assert detail in problem.detail
+
+
+@pytest.mark.parametrize("fields", [{}, {"state": "joining"}, {"unknown": 1, "oldest_unknown": START - 29 * SECOND}])
+def test_orders_that_wait_for_a_moment_are_no_problem(fields: dict[str, Any]) -> None:
+    assert problems(healthy(orders=orders(**fields))) == []
 
 
 def test_all_is_well() -> None:
