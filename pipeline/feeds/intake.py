@@ -16,7 +16,7 @@ from pipeline.exchanges.venue import Catalogue, Subscription, Venue
 from pipeline.feeds.account_file import AccountFile
 from pipeline.feeds.account_state import AccountState
 from pipeline.feeds.catalogue import InstrumentBook, read_market
-from pipeline.feeds.link import Link, Surroundings
+from pipeline.feeds.link import Link, Surroundings, restart_policy
 from pipeline.feeds.plan import (
     ConnectionPlan,
     Key,
@@ -37,7 +37,6 @@ from pipeline.model.stats import VenueStats
 from pipeline.session.clock import Clock
 from pipeline.session.limiter import Limiter
 from pipeline.session.rest import RestClient, RestLimits
-from pipeline.session.supervisor import RestartPolicy
 
 log = structlog.get_logger(__name__)
 
@@ -234,7 +233,7 @@ class Intake:
         except (SessionError, BadMessage) as error:
             stats.catalogue_failures += 1
             self._failures += 1
-            self._back_off = self._policy().delay(self._failures)
+            self._back_off = restart_policy(self.settings, self.around.random).delay(self._failures)
             stats.last_error = str(error)
             if not stats.catalogue_reads:
                 stats.state = "refused" if isinstance(error, Refused) else "starting"
@@ -264,12 +263,6 @@ class Intake:
         if not self._missing_markets() or self.stats.state == "refused":
             return refresh
         return min(refresh, self._back_off)
-
-    def _policy(self) -> RestartPolicy:
-        reconnect = self.settings.reconnect
-        return RestartPolicy(
-            random=self.around.random, base_s=reconnect.first, factor=reconnect.factor, cap_s=reconnect.max
-        )
 
     def _apply(self, nursery: trio.Nursery, tls: ssl.SSLContext | None) -> None:
         plan = self._make_plan()

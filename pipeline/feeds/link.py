@@ -118,15 +118,7 @@ class Link:
 
     async def run(self) -> None:
         """Keep the connection up until cancelled, or refused for good. Raises for a bug beyond the budget."""
-        reconnect = self.settings.reconnect
-        policy = RestartPolicy(
-            random=self.around.random,
-            base_s=reconnect.first,
-            factor=reconnect.factor,
-            cap_s=reconnect.max,
-            max_bugs=reconnect.max_bugs,
-            bug_window_s=reconnect.bug_window,
-        )
+        policy = restart_policy(self.settings, self.around.random)
         try:
             await supervise(self.plan.id, self._attempt, policy, observer=self)
         finally:
@@ -396,6 +388,19 @@ class Link:
 
     def _log(self, event: str, text: str) -> None:
         log.warning(event, connection=self.plan.id, text=text)
+
+
+def restart_policy(settings: VenueSettings, random: Callable[[], float]) -> RestartPolicy:
+    """When to try again, as configured."""
+    reconnect = settings.reconnect
+    return RestartPolicy(
+        random=random,
+        base_s=reconnect.first,
+        factor=reconnect.factor,
+        cap_s=reconnect.max,
+        max_bugs=reconnect.max_bugs,
+        bug_window_s=reconnect.bug_window,
+    )
 
 
 def connection_limits(settings: VenueSettings) -> Limits:

@@ -12,7 +12,7 @@ import trio
 
 from pipeline.exchanges.venue import Catalogue, Venue
 from pipeline.feeds.chain import Publish
-from pipeline.feeds.link import OpenWebSocket
+from pipeline.feeds.link import OpenWebSocket, restart_policy
 from pipeline.feeds.settings import VenueSettings
 from pipeline.feeds.venue_rest import VenueRest
 from pipeline.model.account import Order
@@ -30,7 +30,6 @@ from pipeline.orders.tenure import Results, Tenure
 from pipeline.orders.trade_link import TradeLink
 from pipeline.session.failures import describe, settle
 from pipeline.session.limiter import Limiter
-from pipeline.session.supervisor import RestartPolicy
 from pipeline.sink.errors import SinkFailed
 
 log = structlog.get_logger(__name__)
@@ -113,8 +112,7 @@ class Gateway:
 
         Raises `ConfigError` for a ledger that cannot be used: then nothing may be sent.
         """
-        reconnect = self.venue_settings.reconnect
-        policy = RestartPolicy(random=self.random, base_s=reconnect.first, factor=reconnect.factor, cap_s=reconnect.max)
+        policy = restart_policy(self.venue_settings, self.random)
         failures = 0
         try:
             while not self._stopping.is_set():

@@ -12,7 +12,7 @@ import trio
 from pipeline.exchanges.trading import Answer, TradeRequest
 from pipeline.exchanges.venue import Venue
 from pipeline.feeds.intake import tls_context
-from pipeline.feeds.link import OpenWebSocket, connection_limits
+from pipeline.feeds.link import OpenWebSocket, connection_limits, restart_policy
 from pipeline.feeds.plan import hosts
 from pipeline.feeds.settings import VenueSettings
 from pipeline.feeds.specs import session_times
@@ -22,7 +22,7 @@ from pipeline.model.order_stats import OrderStats
 from pipeline.orders.conversation import TradeConversation
 from pipeline.session.connection import Alarm, run_connection
 from pipeline.session.limiter import Limiter
-from pipeline.session.supervisor import RestartPolicy, supervise
+from pipeline.session.supervisor import supervise
 from pipeline.session.transport import Transport
 
 log = structlog.get_logger(__name__)
@@ -79,15 +79,7 @@ class TradeLink:
 
     async def run(self) -> None:
         """Keep the connection up until cancelled. What is refused is tried again when the catalogue is read again."""
-        reconnect = self.settings.reconnect
-        policy = RestartPolicy(
-            random=self.random,
-            base_s=reconnect.first,
-            factor=reconnect.factor,
-            cap_s=reconnect.max,
-            max_bugs=reconnect.max_bugs,
-            bug_window_s=reconnect.bug_window,
-        )
+        policy = restart_policy(self.settings, self.random)
         while True:
             await supervise(self.id, self._make_attempt, policy, observer=self)
             await trio.sleep(self.settings.refresh_instruments)
