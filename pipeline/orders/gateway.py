@@ -125,7 +125,7 @@ class Gateway:
                     if not isinstance(end, Retryable | Refused | SinkFailed | LedgerBroken):
                         raise
                     self._failed(end)
-                    failures = failures + 1 if trio.current_time() - began < reconnect.max else 1
+                    failures = failures + 1 if trio.current_time() - began < policy.cap_s else 1
                     with trio.move_on_after(policy.delay(failures)):
                         await self._stopping.wait()
         finally:
