@@ -14,11 +14,17 @@ from tests.services import tools
 ROOT = Path(__file__).parent.parent.parent
 K8S = ROOT / "k8s"
 
-OVERLAYS = ("overlays/market-data", "overlays/accounts", "overlays/demo")
-PRODUCTION = ("overlays/market-data", "overlays/accounts")
+OVERLAYS = ("overlays/market-data", "overlays/accounts", "overlays/orders", "overlays/demo")
+PRODUCTION = ("overlays/market-data", "overlays/accounts", "overlays/orders")
 IN_PLACE = "overlays/market-data-in-place"
 """`overlays/market-data` with its configuration under a name that stays."""
-OPERATORS = ("operators/market-data", "operators/accounts", "operators/kafka", "operators/monitoring")
+OPERATORS = (
+    "operators/market-data",
+    "operators/accounts",
+    "operators/orders",
+    "operators/kafka",
+    "operators/monitoring",
+)
 KUSTOMIZATIONS = (*OVERLAYS, IN_PLACE, *OPERATORS)
 
 Object = dict[str, Any]

@@ -193,6 +193,7 @@ HEALTHY = {
     f"pipeline_order_kill_switch{{{ORDERS}}}": "0+0",
     f"pipeline_trade_connection_live{{{ORDERS}}}": "1+0",
     f'pipeline_order_refusals_total{{{ORDERS}, rule="price_band"}}': "0+1",
+    f"pipeline_order_arm_failures_total{{{ORDERS}}}": "0+0",
 }
 GONE = "_"
 
@@ -298,6 +299,8 @@ FAULTS: list[tuple[str, dict[str, str], set[str]]] = [
         {f'pipeline_order_refusals_total{{{ORDERS}, rule="price_band"}}': "70+3"},
         {"OrderRefusals"},
     ),
+    ("nobody would cancel", {f"pipeline_order_arm_failures_total{{{ORDERS}}}": "0+4"}, {"OrdersUnprotected"}),
+    ("armed at the second try", {f"pipeline_order_arm_failures_total{{{ORDERS}}}": "0+0.5"}, set()),
     ("account file", {f"pipeline_state_failures_total{{{VENUE}}}": "0+1"}, {"AccountMemoryUnsaved"}),
 ]
 

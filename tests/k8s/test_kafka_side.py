@@ -1,4 +1,4 @@
-"""Kafka's side as code: the connector's own topics, and rights to write them and nothing else."""
+"""Kafka's side as code: the connector's own topics, and rights to write them, to read commands, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
+from pipeline.avro.schemas import ORDER_COMMAND
 from pipeline.config import loads
 from pipeline.model.events import EVENTS
+from pipeline.model.orders import OrderResult
 from pipeline.sink.settings import WATERMARK
 from pipeline.sink.topics import group_of, topic_name
 from tests.k8s import topics
@@ -30,7 +32,8 @@ def test_topics_are_those_of_the_program() -> None:
 def test_every_topic_that_an_installation_writes_is_there(rendered: Rendered, overlay: str) -> None:
     settings = loads(rendered[overlay].config).kafka
     declared = {each["spec"]["topicName"]: each["spec"] for each in rendered["operators/kafka"].of("KafkaTopic")}
-    assert set(declared) == {topic_name(settings, event.KIND) for event in EVENTS}
+    commands = {plan.name for plan in topics.commands(loads(rendered["overlays/orders"].config))}
+    assert set(declared) == {topic_name(settings, event.KIND) for event in EVENTS} | commands
     for spec in declared.values():
         assert set(spec) == TOPIC_FIELDS
         assert spec["replicas"] == settings.topic_defaults.replication_factor == 3
@@ -48,11 +51,19 @@ def test_each_installation_has_a_user_with_the_rights_that_it_needs(rendered: Re
     for event in EVENTS:
         name = topic_name(settings, event.KIND)
         expected = {"Write", "Describe", "DescribeConfigs"} if event.KIND in config.written_kinds else set()
+        if event is OrderResult and expected:
+            expected.add("Read")  # what was told already is not told twice
         assert allowed(granted, "topic", name) == expected, name
     assert allowed(granted, "topic", "other.topic") == set()
     watermark = f"{group_of(WATERMARK)}.{WATERMARK}"
     assert allowed(granted, "topic", watermark) >= {"Read", "Write", "Describe"}
-    assert not any("Read" in operations for kind, name, _, operations in granted if name != watermark)
+    commands = {plan.name for plan in topics.commands(config)}
+    for name in commands:
+        assert allowed(granted, "topic", name) == {"Read", "Describe", "DescribeConfigs"}, "whoever writes it trades"
+    readable = {name for _, name, _, operations in granted if "Read" in operations} - {watermark}
+    results, group = topic_name(settings, OrderResult.KIND), config.orders.group
+    assert readable == ({f"{topic_name(settings, ORDER_COMMAND)}.", results, group} if commands else set())
+    assert allowed(granted, "group", group) == ({"Read"} if commands else set())
     assert settings.client_id == user["metadata"]["name"], "of which transactional ids are made"
     assert allowed(granted, "transactionalId", f"{settings.client_id}-0-of-2") == {"Write", "Describe"}
     assert allowed(granted, "transactionalId", "somebody") == set()
