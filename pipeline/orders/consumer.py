@@ -2,14 +2,18 @@
 
 A thread polls; what it finds is handed to Trio by its token, in order and without waiting. Commits carry who has made
 them: whoever finds another owner's mark knows that records behind it may have been sent by that one.
+
+The thread also decodes, because that may mean asking a schema registry. While that is away, records wait in order.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 import structlog
@@ -33,6 +37,8 @@ STALL = SESSION_TIMEOUT - 3 * HEARTBEAT
 """Seconds of standing still after which the topic may be somebody else's already."""
 MAX_WAITING = 5_000
 """Commands in memory at which no more are fetched."""
+DECODE_AGAIN = 1.0
+"""Seconds until a schema registry that does not answer is asked again."""
 _BATCH = 500
 _WAIT_S = 0.1
 _ANSWER_WITHIN_S = 15.0
@@ -42,6 +48,8 @@ _NOT_ALLOWED = (
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
+_UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""What a record may raise whose schema, be it from a registry, is none of a command's."""
 _NO_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 
 
@@ -102,6 +110,35 @@ class Consumed:
     value: bytes
     time: Micros
     """When it was taken from Kafka."""
+    fields: Mapping[str, Any] | None
+    """None: it cannot be read."""
+    problem: str = ""
+    """Why not."""
+
+    @classmethod
+    def read(
+        cls, decoder: RecordDecoder, topic: str, partition: int, offset: int, value: bytes, taken: Micros
+    ) -> Consumed:
+        """A record with its fields; blocks. Raises `SinkFailed` if it cannot be told yet whether it has any."""
+        fields: object = None
+        problem = ""
+        try:
+            fields = decoder.decode(value)
+        except _UNREADABLE as error:
+            problem = str(error) or type(error).__name__
+        else:
+            problem = "" if isinstance(fields, Mapping) else "by its schema it is no record"
+        return cls(topic, partition, offset, value, taken, fields if isinstance(fields, Mapping) else None, problem)
+
+
+class RecordDecoder(Protocol):
+    """Record values into fields; a `sink.reader.Decoder` in earnest."""
+
+    def knows(self, value: bytes) -> bool:
+        """Whether `decode` will ask nobody."""
+
+    def decode(self, value: bytes) -> Any:
+        """The fields; blocks. Raises `ValueError`, or `SinkFailed` when a registry does not tell."""
 
 
 class Owner(Protocol):
@@ -112,6 +149,9 @@ class Owner(Protocol):
 
     def take(self, records: Sequence[Consumed]) -> None:
         """Records in the order of their partitions."""
+
+    def held_up(self, reason: str) -> None:
+        """Records wait, and why; an empty reason: they do no longer."""
 
     async def give_up(self) -> None:
         """Stop at once, and return as soon as nothing more will be sent or published; the others wait for that."""
@@ -131,6 +171,7 @@ class CommandConsumer:
     """Of the ledger. Also the static name in the group: who comes after a killed process need not wait for its end."""
     owner: Owner
     clock: Callable[[], int]
+    decoder: RecordDecoder
     make: Callable[..., Consumer] = Consumer
     claim: Callable[[Holding], Mark] = attrs.field(kw_only=True)
     """What to leave at once in the commits of a partition that became ours; called in the consumer's thread."""
@@ -146,6 +187,11 @@ class CommandConsumer:
     is_paused: bool = attrs.field(default=False, init=False)
     """Whether nothing is fetched because too much waits."""
     _error: KafkaError | None = attrs.field(default=None, init=False)
+    _undecoded: deque[tuple[Message, Micros]] = attrs.field(factory=deque, init=False)
+    """Records in order, and when each was taken."""
+    _decode_at: float = attrs.field(default=0.0, init=False)
+    """When to ask the registry again, of `time.monotonic`."""
+    _held_up: str = attrs.field(default="", init=False)
 
     async def run(self) -> None:
         """Consume until `stop`, or cancelled. Raises `SinkFailed`, `Refused` or `ConfigError` for what cannot go on."""
@@ -217,20 +263,58 @@ class CommandConsumer:
 
     def _turn(self, consumer: Consumer) -> None:
         # `consume` alone would wait for a full batch; `poll` returns with the first record, the rest is there already.
-        first = consumer.poll(_WAIT_S)
+        first = consumer.poll(0 if self._can_decode else _WAIT_S)
         if first is not None:
-            time = Micros(self.clock())
+            taken = Micros(self.clock())
             messages = [first, *consumer.consume(_BATCH, 0)]
-            records = [record for message in messages if (record := self._record(message, time)) is not None]
-            if records:
-                self._token.run_sync_soon(self.owner.take, records)
+            self._undecoded.extend((message, taken) for message in messages if self._is_record(message))
+        if self._can_decode and (records := self._decoded()):
+            self._token.run_sync_soon(self.owner.take, records)
         if self._error is not None:
             told = refusal(self.settings, self._error) or self._error.str()
             raise (Refused if self._error.fatal() is False else SinkFailed)(f"{self._where}: {told}")
         self._commit(wait=False)
         self._keep_bounded(consumer)
 
-    def _record(self, message: Message, time: Micros) -> Consumed | None:
+    @property
+    def _can_decode(self) -> bool:
+        return bool(self._undecoded) and time.monotonic() >= self._decode_at
+
+    def _decoded(self) -> list[Consumed]:
+        """The next records, up to one of which only a registry knows whether it can be read.
+
+        Of those that need the registry at most one: what it says may take long, and Kafka wants to be polled.
+        """
+        records: list[Consumed] = []
+        while self._undecoded:
+            message, taken = self._undecoded[0]
+            topic, value = message.topic() or "", message.value() or b""
+            if records and not self.decoder.knows(value):
+                break
+            try:
+                record = Consumed.read(
+                    self.decoder, topic, message.partition() or 0, message.offset() or 0, value, taken
+                )
+            except SinkFailed as error:
+                self._decode_at = time.monotonic() + DECODE_AGAIN
+                self._tell_held_up(f"the record at offset {message.offset()} cannot be decoded: {error}")
+                break
+            self._undecoded.popleft()
+            records.append(record)
+            self._tell_held_up("")
+        return records
+
+    def _tell_held_up(self, reason: str) -> None:
+        if reason != self._held_up:
+            self._held_up = reason
+            self._token.run_sync_soon(self.owner.held_up, reason)
+
+    def _forget_undecoded(self) -> None:
+        """They are read again by whoever owns the topic next."""
+        self._undecoded.clear()
+        self._tell_held_up("")
+
+    def _is_record(self, message: Message) -> bool:
         if (error := message.error()) is not None:
             if error.code() in _NOT_ALLOWED:
                 raise SinkFailed(
@@ -238,17 +322,15 @@ class CommandConsumer:
                 )
             if error.code() in _NO_TOPIC or error.fatal():
                 raise SinkFailed(f"{self._where}: {error.str()}")
-            return None  # passing trouble, which librdkafka deals with
-        return Consumed(
-            message.topic() or "", message.partition() or 0, message.offset() or 0, message.value() or b"", time
-        )
+            return False  # passing trouble, which librdkafka deals with
+        return True
 
     def _keep_bounded(self, consumer: Consumer) -> None:
-        too_many = self._backlog > MAX_WAITING
+        too_many = self._backlog > MAX_WAITING or bool(self._undecoded)
         if too_many and not self.is_paused:
             consumer.pause([TopicPartition(self.topic, number) for number in self._held])
             self.is_paused = True
-        elif self.is_paused and self._backlog < MAX_WAITING // 2:
+        elif self.is_paused and not self._undecoded and self._backlog < MAX_WAITING // 2:
             consumer.resume([TopicPartition(self.topic, number) for number in self._held])
             self.is_paused = False
 
@@ -289,6 +371,7 @@ class CommandConsumer:
             self._consumer.commit(offsets=claims, asynchronous=False)
         self._held = [holding.partition for holding in holdings]
         self.is_paused = False
+        self._forget_undecoded()
         with self._lock:
             self._settled.clear()
             self._committed.clear()
@@ -313,10 +396,12 @@ class CommandConsumer:
             trio.from_thread.run(self.owner.give_up, trio_token=self._token)
             self._commit(wait=True)
         self._held = []
+        self._forget_undecoded()
         consumer.unassign()
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._held = []
+        self._forget_undecoded()
         self._token.run_sync_soon(self.owner.lost, f"Kafka has given {self.topic} to another member of {self.group}")
         consumer.unassign()
 

@@ -55,7 +55,15 @@ class AccountKafka:
 
     def commands(self, owner: Owner, identity: str, claim: Callable[[Holding], Mark]) -> Commands:
         return CommandConsumer(
-            self.settings, self.topic, self.group, identity, owner, self.clock, self.make_consumer, claim=claim
+            self.settings,
+            self.topic,
+            self.group,
+            identity,
+            owner,
+            self.clock,
+            self._decoder,
+            self.make_consumer,
+            claim=claim,
         )
 
     def results(self) -> Results:
@@ -63,9 +71,6 @@ class AccountKafka:
 
     def read_results(self, since_ms: int) -> Sequence[Mapping[str, Any]]:
         return read_results(self.settings, self.route.topic, since_ms, lambda fields: fields.get("topic") == self.topic)
-
-    def decode(self, value: bytes) -> Mapping[str, Any]:
-        return self._decoder.decode(value)
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -63,9 +63,6 @@ class Kafka(Protocol):
     def read_results(self, since_ms: int) -> Sequence[Mapping[str, Any]]:
         """All results of this account's commands from a record time on; blocks. Raises `SinkFailed`."""
 
-    def decode(self, value: bytes) -> Mapping[str, Any]:
-        """A command's fields. Raises `ValueError` or `SinkFailed`."""
-
 
 @attrs.define(eq=False, kw_only=True)
 class Gateway:
@@ -185,6 +182,12 @@ class Gateway:
         if self._tenure is not None:
             self._tenure.take(records)
 
+    def held_up(self, reason: str) -> None:
+        if reason:
+            log.error("commands_wait", account=self.name, text=reason)
+        if self._tenure is not None:
+            self.stats.last_error = reason
+
     async def give_up(self) -> None:
         tenure, self._tenure = self._tenure, None
         if tenure is not None:
@@ -288,7 +291,6 @@ class Gateway:
             results=self.kafka.results(),
             commits=commands,
             read_results=self.kafka.read_results,
-            decode=self.kafka.decode,
             publish=self.publish,
             kill_file=None if self.kill_file is None else Path(self.kill_file),
             markets=tuple(self.settings.instruments),

@@ -17,7 +17,7 @@ from pipeline.feeds.venue_rest import VenueRest, credentials
 from pipeline.model.errors import BadMessage, Retryable, SessionError
 from pipeline.model.header import Micros
 from pipeline.model.order_stats import OrderStats
-from pipeline.model.orders import MASS_CANCEL, OrderResult
+from pipeline.model.orders import MASS_CANCEL, OrderCommand, OrderResult
 from pipeline.orders.commands import MalformedCommand, read_command
 from pipeline.orders.consumer import STALL, Consumed, Holding, Mark
 from pipeline.orders.desk import LATER, Desk, Plan, Sending
@@ -77,8 +77,6 @@ class Tenure:
     commits: Commits
     read_results: Callable[[int], Sequence[Mapping[str, Any]]]
     """All results of this command topic since a record time in milliseconds; blocks."""
-    decode: Callable[[bytes], Mapping[str, Any]]
-    """A record's fields; raises `ValueError` or `SinkFailed`."""
     publish: Publish
     """For dead letters."""
     kill_file: Path | None
@@ -183,6 +181,8 @@ class Tenure:
             if self.link.is_open and not self.is_draining:
                 plan = desk.plan(self._price_of, moment)
                 if plan.prices:
+                    if plan.sendings:  # of commands before the one that needs prices: what is planned is planned once
+                        await self._carry_out(plan)
                     await self._read_prices(plan)
                     continue
             until = min(desk.expire(moment), plan.again_at)
@@ -197,17 +197,9 @@ class Tenure:
     def _take_in(self) -> None:
         records, self._inbox = self._inbox, []
         for record in records:
-            self.desk.take(record, self._read(record), self.now())
+            self.desk.take(record, _read(record), self.now())
         if records:
             self.seam("consumed")
-
-    def _read(self, record: Consumed) -> Any:
-        try:
-            return read_command(self.decode(record.value))
-        except MalformedCommand as error:
-            return error
-        except ValueError as error:
-            return MalformedCommand(str(error), None)
 
     async def _read_prices(self, plan: Plan) -> None:
         async with trio.open_nursery() as nursery:
@@ -434,3 +426,12 @@ class Tenure:
     def now(self) -> Moment:
         """The present time, by all clocks."""
         return Moment(Micros(self.clock()), trio.current_time(), self.rest.venue_time())
+
+
+def _read(record: Consumed) -> OrderCommand | MalformedCommand:
+    if record.fields is None:
+        return MalformedCommand(record.problem, None)
+    try:
+        return read_command(record.fields)
+    except MalformedCommand as error:
+        return error

@@ -13,6 +13,7 @@ import attrs
 import trio
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from fastavro import parse_schema
+from fastavro.schema import SchemaParseException
 
 from pipeline.avro.codec import Schemas
 from pipeline.avro.decoder import decode
@@ -66,6 +67,13 @@ class Decoder:
         command = load_schema(ORDER_COMMAND)
         self._by_name[fingerprint(command)] = _parsed(command)
 
+    def knows(self, value: bytes) -> bool:
+        """Whether `decode` will ask no registry."""
+        try:
+            return split_header(value)[0] in self._by_name
+        except ValueError:
+            return True
+
     def decode(self, value: bytes) -> dict[str, Any]:
         """The fields; raises `ValueError`, or `SinkFailed` when the registry does not give the schema."""
         name, fields = split_header(value)
@@ -81,7 +89,10 @@ class Decoder:
             raise ValueError(f"no schema of this version has the fingerprint {name.hex()}")
         if self.settings.schema_registry is None:
             raise ValueError(f"the value names schema {name} of a registry, and none is configured")
-        return _parsed(json.loads(fetch_schema(self.settings.schema_registry, name)))
+        try:
+            return _parsed(json.loads(fetch_schema(self.settings.schema_registry, name)))
+        except (SchemaParseException, LookupError, TypeError) as error:
+            raise ValueError(f"schema {name} of the registry is no Avro schema: {error!r}") from None
 
 
 def read_records(

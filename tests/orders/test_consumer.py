@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,9 +16,12 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import Consumer, NewTopic
 
 from pipeline.model.header import Micros
+from pipeline.orders import consumer as consumer_module
 from pipeline.orders.consumer import CommandConsumer, Consumed, Holding, Mark
 from pipeline.session.clock import system_clock
-from pipeline.sink.settings import KafkaSettings
+from pipeline.sink.errors import SinkFailed
+from pipeline.sink.reader import Decoder
+from pipeline.sink.settings import KafkaSettings, RegistrySettings
 from tests.services import KafkaBroker
 
 _numbers = itertools.count(1)
@@ -32,6 +36,7 @@ class Clerk:
     records: list[Consumed] = attrs.field(factory=list)
     given_up: int = 0
     losses: list[str] = attrs.field(factory=list)
+    reasons: list[str] = attrs.field(factory=list)
     news: trio.Event = attrs.field(factory=trio.Event)
 
     def assigned(self, holdings: Sequence[Holding]) -> None:
@@ -40,6 +45,10 @@ class Clerk:
 
     def take(self, records: Sequence[Consumed]) -> None:
         self.records.extend(records)
+        self._tell()
+
+    def held_up(self, reason: str) -> None:
+        self.reasons.append(reason)
         self._tell()
 
     async def give_up(self) -> None:
@@ -61,12 +70,36 @@ class Clerk:
 
 
 @attrs.define(eq=False)
+class ToyDecoder:
+    """Knows every record but those that begin with a question mark: for them it asks a registry."""
+
+    asked: threading.Event = attrs.field(factory=threading.Event)
+    answer: threading.Event = attrs.field(factory=threading.Event)
+    """The registry does not keep one waiting any more."""
+    is_away: bool = True
+
+    def knows(self, value: bytes) -> bool:
+        return not value.startswith(b"?")
+
+    def decode(self, value: bytes) -> object:
+        if not self.knows(value):
+            self.asked.set()
+            assert self.answer.wait(HANG_GUARD)
+            if self.is_away:
+                raise SinkFailed("the registry does not answer")
+        if value == b"odd":
+            raise KeyError("odd")
+        return "a text" if value == b"text" else {"value": value}
+
+
+@attrs.define(eq=False)
 class Ground:
     """One command topic of its own."""
 
     settings: KafkaSettings
     topic: str
     group: str
+    decoder: ToyDecoder = attrs.field(factory=ToyDecoder)
 
     def write(self, *values: bytes) -> None:
         producer = Producer({"bootstrap.servers": self.settings.bootstrap_servers[0], "linger.ms": 0})
@@ -85,7 +118,9 @@ class Ground:
         def claim(holding: Holding) -> Mark:
             return Mark(identity, Micros(5), doubtful_until=holding.end)
 
-        return CommandConsumer(self.settings, self.topic, self.group, identity, owner, system_clock, claim=claim)
+        return CommandConsumer(
+            self.settings, self.topic, self.group, identity, owner, system_clock, self.decoder, claim=claim
+        )
 
     @asynccontextmanager
     async def member(self, identity: str) -> AsyncIterator[tuple[Clerk, CommandConsumer]]:
@@ -157,6 +192,69 @@ async def test_no_more_is_fetched_while_too_much_waits(ground: Ground) -> None:
         consumer.waiting(0)
         await clerk.until(lambda: bool(clerk.records))
         assert not consumer.is_paused
+
+
+async def test_records_wait_in_order_for_a_registry_that_is_away(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "DECODE_AGAIN", 0.01)
+    decoder = ground.decoder
+    ground.write(b"one", b"?two", b"three", b"?four")
+    async with ground.member("first") as (clerk, consumer):
+        # The registry is being asked for the second one, and has not answered: nothing else stands still.
+        await clerk.until(lambda: bool(clerk.records))
+        assert await trio.to_thread.run_sync(decoder.asked.wait, HANG_GUARD)
+        decoder.answer.set()
+        await clerk.until(lambda: bool(clerk.reasons))
+        consumer.settle(0, 1, Mark("first", Micros(7)))
+        with trio.fail_after(HANG_GUARD):
+            while (await trio.to_thread.run_sync(ground.committed)).offset != 1:
+                pass
+        assert [record.value for record in clerk.records] == [b"one"]
+        assert clerk.reasons == ["the record at offset 1 cannot be decoded: the registry does not answer"]
+        decoder.is_away = False
+        await clerk.until(lambda: len(clerk.records) == 4)
+        assert [record.fields for record in clerk.records] == [
+            {"value": value} for value in (b"one", b"?two", b"three", b"?four")
+        ]
+        assert clerk.reasons[1:] == [""]
+        await trio.to_thread.run_sync(ground.write, b"five")  # nothing is paused any more
+        await clerk.until(lambda: len(clerk.records) == 5)
+
+
+async def test_what_waits_for_the_registry_is_read_again_by_the_next_owner(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "DECODE_AGAIN", 0.01)
+    ground.decoder.answer.set()
+    ground.write(b"?one")
+    async with ground.member("first") as (first, _):
+        await first.until(lambda: bool(first.reasons))
+        async with ground.member("another") as (second, _):
+            await second.until(lambda: any(second.holdings) and bool(second.reasons))
+            assert first.reasons[1:] == [""]
+            ground.decoder.is_away = False
+            await second.until(lambda: bool(second.records))
+    assert not first.records
+
+
+def test_what_no_schema_of_ours_explains_cannot_be_read() -> None:
+    for value, problem in ((b"odd", "'odd'"), (b"text", "by its schema it is no record")):
+        record = Consumed.read(ToyDecoder(), "topic", 0, 1, value, Micros(2))
+        assert (record.fields, record.problem) == (None, problem)
+
+
+def test_only_identifiers_that_are_new_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = KafkaSettings(schema_registry=RegistrySettings("http://registry"))
+    answers = ['"string"', '{"properties": {}}']
+    monkeypatch.setattr("pipeline.sink.reader.fetch_schema", lambda settings, name: answers[name])
+    decoder = Decoder(settings)
+    text, odd = b"\x00\x00\x00\x00\x00\x02a", b"\x00\x00\x00\x00\x01"
+    assert decoder.knows(b"nonsense")
+    assert not decoder.knows(text)
+    assert Consumed.read(decoder, "topic", 0, 1, text, Micros(2)).problem == "by its schema it is no record"
+    assert decoder.knows(text)
+    assert "no Avro schema" in Consumed.read(decoder, "topic", 0, 1, odd, Micros(2)).problem
 
 
 def test_marks_of_others_are_none() -> None:

@@ -213,6 +213,15 @@ async def test_what_is_no_command_becomes_a_dead_letter(autojump_clock: MockCloc
     assert "items" in second.reason
 
 
+async def test_the_status_tells_why_commands_wait(autojump_clock: MockClock, world: World) -> None:
+    async with world.running() as gateway:
+        await world.state(gateway, "owner")
+        world.members[0].owner.held_up("the registry does not answer")
+        assert gateway.measured().last_error == "the registry does not answer"
+        world.members[0].owner.held_up("")
+        assert not gateway.measured().last_error
+
+
 async def test_cancel_all_cancels_what_is_open_in_its_scope(autojump_clock: MockClock, world: World) -> None:
     for n in range(5):
         world.exchange.orders[f"o{n}"] = open_order(f"o{n}", f"v{n}")

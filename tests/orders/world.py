@@ -325,7 +325,8 @@ class ToyCommands:
             news = topic.news
             found = topic.values[self.at :]
             records = [
-                Consumed(TOPIC, 0, self.at + n, value, Micros(self.world.now())) for n, value in enumerate(found)
+                Consumed.read(_DECODER, TOPIC, 0, self.at + n, value, Micros(self.world.now()))
+                for n, value in enumerate(found)
             ]
             self.at += len(records)
             if records:
@@ -533,9 +534,6 @@ class World:
                     for each in world.results
                     if each.receive_time // 1000 >= since_ms
                 ]
-
-            def decode(self, value: bytes) -> Mapping[str, Any]:
-                return _DECODER.decode(value)
 
         def publish(event: Event) -> bool:
             world.letters.append(event)
