@@ -1,8 +1,8 @@
 # Needs git, make and Python 3.11 or newer; `make test PYTHON=python3.13` uses another one, in a virtual environment of its own.
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# Two at a time; tests that share a service stay together.
-PYTEST := -m pytest -n 2 --dist loadgroup
+# Three at a time, as services are mostly waited for; tests that share a service stay together.
+PYTEST := -m pytest -n 3 --dist loadgroup
 LOCK_ARGS ?=
 BENCH_ARGS ?=
 
