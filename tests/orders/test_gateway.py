@@ -192,6 +192,17 @@ async def test_without_a_price_nothing_is_guessed(autojump_clock: MockClock, wor
     assert not world.exchange.asked
 
 
+async def test_a_price_that_is_missing_holds_up_nothing_that_was_planned(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.order("c-1")
+    world.order("c-2", instrument="ETHUSDT")
+    async with world.running():
+        assert (await world.final("c-1")).state == "acknowledged"
+        assert (await world.final("c-2")).state == "acknowledged"
+        await world.settled()
+
+
 async def test_a_command_for_somebody_else_is_refused(autojump_clock: MockClock, world: World) -> None:
     world.give(world.command(item(), command_id="c-1", account="other"))
     async with world.running():
@@ -298,6 +309,57 @@ async def test_the_kill_switch_counts_for_what_is_read_in_the_same_moment(
         assert (await world.final("c-4")).state == "acknowledged"
         await world.settled()
     assert ("create", "killed") not in world.exchange.asked
+
+
+async def test_a_resume_takes_its_turn(autojump_clock: MockClock, world: World) -> None:
+    world.give(world.command(action=KILL, command_id="c-1"))
+    world.order("c-2")  # has to wait for a price
+    world.give(world.command(action=RESUME, command_id="c-3"))
+    world.order("c-4", client_order_id="after")
+    async with world.running() as gateway:
+        assert (await world.final("c-2")).rule == "kill_switch"
+        assert (await world.final("c-3")).state == "acknowledged"
+        await world.settled_after("c-4")
+        assert not gateway.measured().is_killed
+    assert world.exchange.asked == {("create", "after"): 1}
+
+
+async def test_a_resume_needs_no_venue(autojump_clock: MockClock, world: World) -> None:
+    world.exchange.down = True
+    for number, action in enumerate((KILL, RESUME)):
+        world.give(world.command(action=action, command_id=f"c-{number}"))
+    async with world.running() as gateway:
+        await world.settled_after("c-1")
+        assert not gateway.measured().is_killed
+    assert world.states("c-1") == ["acknowledged"]
+
+
+@pytest.mark.parametrize("is_by_topic", [True, False])
+async def test_a_resume_does_not_undo_a_kill_that_came_after_it(
+    autojump_clock: MockClock, world: World, *, is_by_topic: bool
+) -> None:
+    world.exchange.down = True
+    world.give(world.command(action=KILL, command_id="c-1"))
+    world.order("c-2")
+    world.give(world.command(action=RESUME, command_id="c-3"))
+    async with world.running() as gateway:
+        await world.final("c-1")
+        if is_by_topic:
+            world.give(world.command(action=KILL, command_id="c-4"))
+        else:
+            await gateway.switch("by hand", is_killed=True)
+        assert (await world.final("c-3")).rule == "kill_switch"
+        world.exchange.down = False
+        assert (await world.final("c-2")).rule == "kill_switch"
+        await world.settled()
+        assert gateway.measured().is_killed
+
+
+async def test_a_kill_is_on_disk_before_it_is_confirmed(autojump_clock: MockClock, world: World) -> None:
+    world.give(world.command(action=KILL, command_id="c-1"))
+    async with world.running():
+        await world.settled_after("c-1")
+    assert world.steps.index("synced") < world.steps.index("told")
 
 
 async def test_an_old_kill_still_counts_and_an_old_resume_does_not(autojump_clock: MockClock, world: World) -> None:
