@@ -246,8 +246,14 @@ class Desk:
         elif (read.venue, read.account) != (self.venue, self.account):
             why = f"this is the command topic of {self.venue}.{self.account}, not of {read.venue}.{read.account}"
             self._refuse_all(ticket, "connector", "account", why, "permanent", moment)
-        elif ticket.action in (KILL, RESUME):
-            self._switch(ticket, moment)
+        elif ticket.action == KILL:
+            # However old: what it is for may be as urgent as ever, and it can be taken back.
+            self._kill(ticket.reason, moment)
+            message = "new orders are refused, open ones are being cancelled"
+            self._finish(ticket.lines[0], "acknowledged", moment, message=message)
+        elif ticket.action == RESUME and self._is_doubtful(place):
+            why = "the topic has had another owner since, who may have been switched off again"
+            self._refuse(ticket.lines[0], "connector", "ownership", why, "retryable", moment)
         elif self._is_doubtful(place):
             self._doubt(ticket, moment)
         else:
@@ -295,24 +301,32 @@ class Desk:
 
     def switch(self, moment: Moment, reason: str | None, *, is_killed: bool) -> None:
         """Use the kill switch."""
-        if is_killed != self._is_switched_off:
-            self._note_killed(moment, reason, is_killed=is_killed)
+        if is_killed:
+            self._kill(reason, moment)
+        elif self._is_switched_off:
+            self._note_killed(moment, reason, is_killed=False)
 
-    def _switch(self, ticket: Ticket, moment: Moment) -> None:
-        [line] = ticket.lines
-        if ticket.action == KILL:
-            # However old: what it is for may be as urgent as ever, and it can be taken back.
-            self._note_killed(moment, ticket.reason, is_killed=True)
-            self._finish(line, "acknowledged", moment, message="new orders are refused, open ones are being cancelled")
-        elif self._is_doubtful(ticket.place):
-            why = "the topic has had another owner since, who may have been switched off again"
-            self._refuse(line, "connector", "ownership", why, "retryable", moment)
-        elif ticket.deadline is not None and moment.wall > ticket.deadline:
-            self._expire(line, moment)
-        else:
-            self._note_killed(moment, ticket.reason, is_killed=False)
-            still = "; the kill file is still there" if self.kill_file else ""
-            self._finish(line, "acknowledged", moment, message=f"new orders are taken again{still}")
+    def resume_in_turn(self, moment: Moment) -> None:
+        """Take new orders again if that is the next command; whatever else waits needs the venue, this does not."""
+        while self.queue and self.queue[0].action == RESUME:
+            self._resume(self.queue.popleft(), moment)
+
+    def _kill(self, reason: str | None, moment: Moment) -> None:
+        for ticket in [each for each in self.queue if each.action == RESUME]:
+            # It stands before this, and would come after it. Noted first: a crash must not bring it back.
+            self.queue.remove(ticket)
+            why = "new orders were switched off again before its turn came"
+            self._refuse(ticket.lines[0], "connector", "kill_switch", why, "retryable", moment)
+        if not self._is_switched_off:
+            self._note_killed(moment, reason, is_killed=True)
+
+    def _resume(self, ticket: Ticket, moment: Moment) -> None:
+        if ticket.deadline is not None and moment.wall > ticket.deadline:
+            self._expire_waiting(ticket, moment)
+            return
+        self._note_killed(moment, ticket.reason, is_killed=False)
+        still = "; the kill file is still there" if self.kill_file else ""
+        self._finish(ticket.lines[0], "acknowledged", moment, message=f"new orders are taken again{still}")
 
     # Commands go out.
 
@@ -323,6 +337,8 @@ class Desk:
             ticket = self.queue[0]
             if ticket.deadline is not None and moment.wall > ticket.deadline:
                 self._expire_waiting(ticket, moment)
+            elif ticket.action == RESUME:
+                self._resume(ticket, moment)
             elif ticket.action == CANCEL_ALL:
                 if not plan.sendings:
                     self.queue.popleft()

@@ -178,6 +178,8 @@ class Tenure:
             self._take_in()
             moment = self.now()
             plan = Plan()
+            if not self.is_draining:
+                desk.resume_in_turn(moment)
             if self.link.is_open and not self.is_draining:
                 plan = desk.plan(self._price_of, moment)
                 if plan.prices:
@@ -187,7 +189,7 @@ class Tenure:
                     continue
             until = min(desk.expire(moment), plan.again_at)
             self.commits.waiting(len(desk.queue))
-            if plan.sendings or plan.sweep is not None:
+            if plan.sendings or plan.sweep is not None or desk.must_sync:
                 await self._carry_out(plan)
                 continue
             self.tell()
