@@ -100,7 +100,7 @@ class Arena:
         _certify(certificate, authority)
         address = kafka
         if kafka == "mock":
-            address = stack.enter_context(_process("pipeline.bench.mock_kafka"))
+            address = stack.enter_context(process("pipeline.bench.mock_kafka"))
         elif kafka == "real":
             address = stack.enter_context(_real_broker(folder / "kafka"))
         return cls(MIXES[mix], seed, is_plain, kafka != "mock", folder, address, certificate, authority, core)
@@ -117,7 +117,7 @@ class Arena:
             self.mix.venue, str(stream), total, job.instruments, str(self.certificate), rate, job.burst, moments
         )
         topics = job.instruments * len(self.mix.channels)
-        with _process("pipeline.bench.load", json.dumps(attrs.asdict(load))) as port:
+        with process("pipeline.bench.load", json.dumps(attrs.asdict(load))) as port:
             task = Task(
                 name=job.contestant,
                 venue=self.mix.venue,
@@ -171,9 +171,9 @@ def _measured(task: Task, within_s: float) -> Figures:
     try:
         done = subprocess.run(command, capture_output=True, timeout=within_s, check=True)
     except subprocess.CalledProcessError as error:
-        raise BenchFailed(f"{title} failed:\n{_tail(error.stderr)}") from None
+        raise BenchFailed(f"{title} failed:\n{tail(error.stderr)}") from None
     except subprocess.TimeoutExpired as error:
-        raise BenchFailed(f"{title} did not end within {within_s:.0f} s:\n{_tail(error.stderr)}") from None
+        raise BenchFailed(f"{title} did not end within {within_s:.0f} s:\n{tail(error.stderr)}") from None
     return Figures.read(done.stdout.splitlines()[-1])
 
 
@@ -191,7 +191,7 @@ def _core_apart() -> Iterator[int]:
 
 
 @contextmanager
-def _process(module: str, *arguments: str) -> Iterator[str]:
+def process(module: str, *arguments: str) -> Iterator[str]:
     """A process of ours that prints one line, which is yielded, and ends with its standard input."""
     command: Sequence[str] = (sys.executable, "-m", module, *arguments)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -227,5 +227,6 @@ def _certify(certificate: Path, authority: Path) -> None:
     ca.cert_pem.write_to_path(str(authority))
 
 
-def _tail(output: bytes | None) -> str:
+def tail(output: bytes | None) -> str:
+    """The last words of a process."""
     return "\n".join((output or b"").decode("utf-8", "replace").splitlines()[-30:])

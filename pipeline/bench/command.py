@@ -15,6 +15,7 @@ from typing import Protocol
 import attrs
 from rich.console import Console
 
+from pipeline.bench import orders
 from pipeline.bench.arena import Arena, BenchFailed, Job
 from pipeline.bench.contestants import CONTESTANTS, WHOLE
 from pipeline.bench.measure import Figures
@@ -87,6 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pin", action="store_true", help="what is measured has a core of its own, and all else shares the others"
     )
+    parser.add_argument(
+        "--orders",
+        action="store_true",
+        help="measure order entry beside a bare consume-and-send loop, and nothing else",
+    )
     parser.add_argument("--targets", action="store_true", help="measure all that there is a target for, and judge it")
     parser.add_argument("--profile", metavar="FILE", help="write a profile of this service, which costs extra, and end")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -119,7 +125,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises `BenchFailed` when there is nothing to run on.
     """
     console, progress = Console(width=None if sys.stdout.isatty() else _WIDTH), Console(stderr=True, soft_wrap=True)
-    plan = Plan.of(arguments, lambda text: progress.print(text, highlight=False))
+
+    def tell(text: str) -> None:
+        progress.print(text, highlight=False)
+
     kafka = arguments.kafka or ("real" if arguments.targets else "mock")
     setting = Setting(
         arguments.mix,
@@ -144,6 +153,11 @@ def run(arguments: argparse.Namespace) -> int:
             is_plain=arguments.plain,
             is_pinned=arguments.pin,
         )
+        if arguments.orders:
+            return orders.measure(
+                arena, arguments.rounds, kafka=kafka, console=console, is_json=arguments.json, tell=tell
+            )
+        plan = Plan.of(arguments, tell)
         if arguments.profile:
             arena.run(attrs.evolve(plan.job("ours"), profile=str(Path(arguments.profile).resolve())))
             return 0
