@@ -12,7 +12,10 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 import uuid
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -37,6 +40,8 @@ _FRAME = struct.Struct("<IQ")
 _SUM = struct.Struct("<I")
 _HEAD_BYTES = _HEAD.size + _SUM.size
 _FRAME_BYTES = _FRAME.size + _SUM.size
+_SLICE = 200
+"""Entries that are written in well below a millisecond."""
 _LONGEST = 1024**2
 """Bytes of one entry: far above what the longest command makes."""
 
@@ -77,10 +82,11 @@ class Ledger:
     _compacted: int
     """Size of the file when it was new."""
     _compact_bytes: int
-    _files: int = attrs.field(default=0, init=False)
-    """How often another file took the place of the first one."""
     _broken: str | None = attrs.field(default=None, init=False)
     _guard: Lock = attrs.field(factory=Lock, init=False)
+    """Held only for what is quick: the event loop waits for it."""
+    _syncing: Lock = attrs.field(factory=Lock, init=False)
+    """Held while the disk works, so that no entry gets there by the old file alone. Taken before `_guard`."""
     _since: list[Entry] | None = attrs.field(default=None, init=False)
     """What was appended since a compaction has begun; None while there is none."""
 
@@ -123,48 +129,73 @@ class Ledger:
 
         Raises `LedgerBroken` if the disk fails: the system may have forgotten what it could not write.
         """
-        with self._guard:
-            self._raise_if_broken()
-            descriptor, size, file = os.dup(self._descriptor), self._size, self._files
-        try:
-            os.fdatasync(descriptor)
-        except OSError as error:
-            self._broken = f"{self.path}: {error.strerror}"
-            raise LedgerBroken(self._broken) from None
-        finally:
-            os.close(descriptor)
-        with self._guard:
-            if file == self._files:
+        with self._syncing:
+            with self._guard:
+                self._raise_if_broken()
+                descriptor, size = os.dup(self._descriptor), self._size
+            try:
+                os.fdatasync(descriptor)
+            except OSError as error:
+                self._broken = f"{self.path}: {error.strerror}"
+                raise LedgerBroken(self._broken) from None
+            finally:
+                os.close(descriptor)
+            with self._guard:
                 self._synced = max(self._synced, size)
 
     def compact(self) -> None:
-        """Write the file anew with what still counts; belongs into a thread. After an `OSError` all is as before."""
+        """Write the file anew with what still counts; belongs into a thread.
+
+        After an `OSError` all is as before. Raises `LedgerBroken` if it is not known what the disk holds.
+        """
         with self._guard:
             self._raise_if_broken()
-            entries = list(self.state.entries())
+            entries = self.state.freeze()
             self._since = []
-        fresh = self.path.with_suffix(".new")
         try:
-            body = b"".join(_frame(entry, 0) for entry in entries)
-            descriptor = _create(fresh, self.state.identifier, body)
-            try:
+            self._replace(entries)
+        finally:
+            with self._guard:
+                self._since = None
+                self.state.thaw()
+
+    def _replace(self, entries: Iterable[Entry]) -> None:
+        fresh = self.path.with_suffix(".new")
+        body = _frames_gently(entries)
+        descriptor = _create(fresh, self.state.identifier, body)
+        compacted = _HEAD_BYTES + len(body)
+        try:
+            with self._syncing:
+                # What is on disk by the old file has to be so by the new one before that takes its place. Nothing
+                # that is appended from here on is, so the event loop need not wait for the disk.
+                written = _write_entries(descriptor, self._take_late(), compacted)
+                os.fdatasync(descriptor)
+                synced = compacted + written
                 with self._guard:
-                    size = _HEAD_BYTES + len(body)
-                    late = b"".join(_frame(entry, size) for entry in self._since)
-                    _write(descriptor, late)
-                    os.fdatasync(descriptor)
+                    self._raise_if_broken()
+                    written = _write_entries(descriptor, self._since or (), synced)
                     fresh.replace(self.path)
                     os.close(self._descriptor)
                     self._descriptor = descriptor
-                    self._size = self._synced = size + len(late)
-                    self._compacted = size
-                    self._files += 1
-            except OSError:
+                    self._size, self._synced, self._compacted = synced + written, synced, compacted
+                self._settle_name()
+        except (OSError, LedgerBroken):
+            if self._descriptor != descriptor:
                 os.close(descriptor)
-                raise
-        finally:
-            self._since = None
-        sync_folder(self.path.parent)
+            raise
+
+    def _settle_name(self) -> None:
+        """Until the folder is on disk, a crash of the machine brings the old file back."""
+        try:
+            sync_folder(self.path.parent)
+        except OSError as error:
+            self._broken = f"{self.path.parent}: {error.strerror}"
+            raise LedgerBroken(self._broken) from None
+
+    def _take_late(self) -> list[Entry]:
+        with self._guard:
+            late, self._since = self._since or [], []
+        return late
 
     def close(self) -> None:
         """Close the file and let others have it. What was not synced is left to the system."""
@@ -244,6 +275,22 @@ def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _frames_gently(entries: Iterable[Entry]) -> bytes:
+    """All as frames; the event loop in its thread gets its turn between slices."""
+    rest, slices = iter(entries), []
+    while part := b"".join(_frame(entry, 0) for entry in islice(rest, _SLICE)):
+        slices.append(part)
+        time.sleep(0)
+    return b"".join(slices)
+
+
+def _write_entries(descriptor: int, entries: Iterable[Entry], synced: int) -> int:
+    """Write entries; returns how many bytes they make."""
+    frames = b"".join(_frame(entry, synced) for entry in entries)
+    _write(descriptor, frames)
+    return len(frames)
 
 
 def _frame(entry: Entry, synced: int) -> bytes:

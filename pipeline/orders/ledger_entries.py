@@ -6,6 +6,7 @@ The entries are positions in lists when they are written, so a new field goes to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import attrs
@@ -168,6 +169,8 @@ class LedgerState:
     """As it was turned last; None if never."""
     _past: dict[str, Place] = attrs.field(factory=dict, init=False)
     """Settled commands, the first ones first."""
+    _newer: dict[str, Place] | None = attrs.field(default=None, init=False)
+    """Those that come while `_past` is frozen."""
 
     @property
     def is_killed(self) -> bool:
@@ -177,12 +180,15 @@ class LedgerState:
     @property
     def is_empty(self) -> bool:
         """Whether no command has ever been noted."""
-        return not (self.commands or self.done or self._past)
+        return not (self.commands or self.done or self._past or self._newer)
 
     def place(self, command_id: str) -> Place | None:
         """Where a command of this id was read first; None if it is not known, or not any more."""
-        known = self.commands.get(command_id)
-        return known.place if known is not None else self._past.get(command_id)
+        if (known := self.commands.get(command_id)) is not None:
+            return known.place
+        newer = self._newer  # before `_past`: `thaw` may run in another thread
+        place = self._past.get(command_id)
+        return newer.get(command_id) if place is None and newer is not None else place
 
     def is_done(self, place: Place) -> bool:
         """Whether what is read there is a replay."""
@@ -225,10 +231,26 @@ class LedgerState:
             case KillSwitch():
                 self.kill = entry
 
-    def entries(self) -> Iterator[Entry]:
-        """The fewest entries that come to the same."""
-        for command_id, place in self._past.items():
-            yield Remembered(command_id, *place)
+    def freeze(self) -> Iterator[Entry]:
+        """The fewest entries that come to the same. Quick, however much is remembered.
+
+        Another thread may go through them while more is applied here, until `thaw`.
+        """
+        assert self._newer is None
+        self._newer = {}
+        return chain(self._remembered(), tuple(self._current()))
+
+    def thaw(self) -> None:
+        """What `freeze` returned is needed no more. No entry may be applied meanwhile."""
+        newer = self._newer or {}
+        self._past |= newer
+        self._newer = None
+        self._forget()
+
+    def _remembered(self) -> Iterator[Entry]:
+        return (Remembered(command_id, *place) for command_id, place in self._past.items())
+
+    def _current(self) -> Iterator[Entry]:
         for command_id, command in self.commands.items():
             for number, item in command.items.items():
                 yield from (entry for entry in (item.intent, item.outcome) if entry is not None)
@@ -252,6 +274,12 @@ class LedgerState:
             self._remember(command_id, command.place)
 
     def _remember(self, command_id: str, place: Place) -> None:
-        self._past[command_id] = place
+        if self._newer is not None:
+            self._newer[command_id] = place
+        else:
+            self._past[command_id] = place
+            self._forget()
+
+    def _forget(self) -> None:
         while len(self._past) > self.remembered:
             del self._past[next(iter(self._past))]

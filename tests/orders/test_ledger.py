@@ -233,6 +233,12 @@ def state_of(entries: list[Entry], identifier: str, remembered: int = 3) -> Ledg
     return state
 
 
+def entries_of(state: LedgerState) -> list[Entry]:
+    entries = list(state.freeze())
+    state.thaw()
+    return entries
+
+
 @settings(max_examples=60)
 @given(histories, st.sets(st.integers(0, 7)), st.data())
 def test_a_prefix_of_the_file_is_a_prefix_of_history(
@@ -269,13 +275,13 @@ def test_compaction_changes_nothing(batches: list[list[Entry]]) -> None:
         ledger = open_ledger(Path(name), 3)
         for batch in batches:
             ledger.append(*batch)
-        before = list(ledger.state.entries())
+        before = entries_of(ledger.state)
         ledger.compact()
         ledger.append(intent("late"))
         found = again(ledger, 3)
         assert found.state == ledger.state
         assert found.recovery.entries == len(before) + 1
-        assert list(state_of(before, ledger.state.identifier).entries()) == before, "the order of forgetting too"
+        assert entries_of(state_of(before, ledger.state.identifier)) == before, "the order of forgetting too"
         found.close()
 
 
@@ -438,18 +444,59 @@ def test_a_sync_covers_what_was_there_when_it_began(ledger: Ledger, monkeypatch:
     assert ledger.is_synced
 
 
-def test_a_sync_of_the_old_file_says_nothing_about_the_new_one(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger.append(*(entry for number in range(50) for entry in settled("c-1", number)))
+def test_the_event_loop_does_not_wait_for_the_disk_of_a_compaction(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.append(intent())
     whole = os.fdatasync
 
     def sync(descriptor: int) -> None:
-        monkeypatch.setattr(os, "fdatasync", whole)
-        ledger.compact()
+        whole(descriptor)
+        assert ledger._syncing.locked(), "what the old file alone had on disk would be lost with it"
+        assert not ledger._guard.locked()
         ledger.append(intent("c-2"))
 
-    monkeypatch.setattr(os, "fdatasync", sync)
-    ledger.sync()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", sync)
+        ledger.compact()
     assert not ledger.is_synced
+    ledger.sync()
+    assert ledger.is_synced
+    found = again(ledger)
+    assert list(found.state.commands) == ["c-1", "c-2"]
+    found.close()
+
+
+def test_a_new_file_whose_name_may_not_be_on_disk_is_not_trusted(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    ledger.append(intent())
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "sync_folder", fail)
+        with pytest.raises(LedgerBroken, match="Input/output error"):
+            ledger.compact()
+    with pytest.raises(LedgerBroken):
+        ledger.append(intent("c-2"))
+    found = again(ledger)
+    assert list(found.state.commands) == ["c-1"]
+    found.close()
+
+
+def test_a_frozen_state_goes_on_beside_what_is_written() -> None:
+    commands = [Remembered(f"c-{number}", "topic", 0, number) for number in range(5)]
+    state, whole = state_of(commands[:3], "a"), state_of(commands, "a")  # type: ignore[arg-type]
+    frozen = state.freeze()
+    for entry in commands[3:]:
+        state.apply(entry)
+    assert state.place("c-4") == Place("topic", 0, 4)
+    assert state.place("c-0") == Place("topic", 0, 0), "nothing is forgotten meanwhile"
+    assert list(frozen) == commands[:3]
+    state.thaw()
+    assert state == whole
+    assert state.place("c-0") is None
 
 
 def test_a_file_that_has_grown_is_written_anew(folder: Path) -> None:
