@@ -729,13 +729,16 @@ class Desk:
         ticket.chunks = deque()
 
     def _expire(self, line: Line, moment: Moment) -> None:
+        stats, why = self.stats, ""
+        if stats.connection != "live":
+            why = f"; the connection is {stats.connection}: {stats.last_error}".rstrip(": ")
         self._finish(
             line,
             "expired",
             moment,
             rejected_by="connector",
             rule="expired",
-            message="not_after or orders.max_age was over before it could be sent",
+            message=f"not_after or orders.max_age was over before it could be sent{why}",
             error_class="retryable",
         )
 

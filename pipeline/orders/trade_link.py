@@ -126,6 +126,12 @@ class TradeLink:
     def refused(self, reason: str) -> None:
         self._end("refused", reason)
 
+    def _conversation_changed(self) -> None:
+        if self.stats.connection == "live" and not self.is_open:
+            # It stays for the answers that are on their way; commands have to wait for the next one.
+            self.stats.connection, self.stats.last_error = "retrying", "the venue wants order entry elsewhere"
+        self.listener.link_changed()
+
     def _end(self, state: str, reason: str) -> None:
         self._attempt = None
         self.stats.connection, self.stats.last_error = state, reason
@@ -156,7 +162,7 @@ class _Attempt:
             trading.session(times, link.rest.login(keys)),
             link.answer_within,
             lambda answer, now: link.listener.answered(answer),
-            link.listener.link_changed,
+            link._conversation_changed,
             link.listener.over,
             lambda text: log.warning("venue_notice", connection=link.name, text=text),
         )

@@ -434,6 +434,53 @@ async def test_a_venue_that_wants_another_connection_gets_one(autojump_clock: Mo
     assert [world.finals(name)[0].state for name in ("c-1", "c-2")] == ["acknowledged"] * 2
 
 
+async def test_a_venue_that_wants_another_connection_and_never_answers_is_left(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.settings = attrs.evolve(world.settings, answer_within=2.0)
+    world.exchange.held = []
+    world.order("c-1", client_order_id="a")
+    async with world.running() as gateway:
+        await world.until(lambda: "sent" in world.states("c-1"))
+        assert gateway.stats.is_able
+        world.lines[0].push(b'{"end": true}')
+        world.order("c-2", client_order_id="b")
+        await trio.sleep(1)
+        assert not gateway.stats.is_able, "c-2 waits"
+        assert gateway.stats.last_error == "the venue wants order entry elsewhere"
+        world.exchange.held = None
+        await world.settled_after("c-2")
+        assert gateway.stats.is_able
+        assert not gateway.stats.last_error
+    assert world.states("c-1")[-2:] == ["unknown", "acknowledged"]
+    assert world.finals("c-2")[0].state == "acknowledged"
+    assert set(world.exchange.asked.values()) == {1}
+
+
+async def test_a_connection_that_is_refused_for_good_is_told_and_keeps_nothing_hanging(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.exchange.held = []
+    world.order("c-1", client_order_id="a")
+    async with world.running() as gateway:
+        await world.until(lambda: "sent" in world.states("c-1"))
+        world.exchange.barred, world.exchange.held = "the key is invalid", None
+        world.lines[0].hang_up()
+        world.order("c-2", client_order_id="b")
+        assert (await world.final("c-1")).state == "acknowledged"  # REST tells
+        late = await world.final("c-2")
+        assert (late.state, late.rejected_by) == ("expired", "connector")
+        assert str(late.message).endswith("the connection is refused: the key is invalid")
+        assert (gateway.stats.connection, gateway.stats.is_able) == ("refused", False)
+        await world.settled()
+        world.exchange.barred = ""
+        await trio.sleep(gateway.venue_settings.refresh_instruments)  # it is asked again
+        world.order("c-3", client_order_id="c")
+        assert (await world.final("c-3")).state == "acknowledged"
+        await world.settled()
+    assert world.exchange.asked == {("create", "a"): 1, ("create", "c"): 1}
+
+
 async def test_who_stood_still_gives_the_topic_up(autojump_clock: MockClock, world: World) -> None:
     async with world.running() as gateway:
         await world.state(gateway, "owner")

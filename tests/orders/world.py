@@ -22,7 +22,7 @@ from pipeline.exchanges.venue import Catalogue, SessionTimes, Subscription
 from pipeline.feeds.settings import AccountChannelSettings, AccountSettings, ReconnectSettings, VenueSettings
 from pipeline.model.account import Order
 from pipeline.model.decimals import DecimalText
-from pipeline.model.errors import ConnectionLost, Retryable
+from pipeline.model.errors import ConnectionLost, Refused, Retryable
 from pipeline.model.events import Event, Instrument, Micros
 from pipeline.model.orders import FINAL, OrderCommand, OrderResult
 from pipeline.model.rate import Rate
@@ -63,6 +63,8 @@ class Exchange:
     held: list[Callable[[], None]] | None = None
     """Answers that wait; None: none does."""
     down: bool = False
+    barred: str = ""
+    """Why it refuses connections for good."""
     deaf: bool = False
     """Whether REST is away."""
     limits: tuple[ReportedLimit, ...] = ()
@@ -514,6 +516,8 @@ class World:
             await trio.lowlevel.checkpoint()
             if world.exchange.down:
                 raise ConnectionLost("nobody listens")
+            if world.exchange.barred:
+                raise Refused(world.exchange.barred)
             world.lines.append(Line(world, life))
             return world.lines[-1]
 
