@@ -216,6 +216,8 @@ def _read(consumer: Consumer, decoder: Decoder, topic: str, since_ms: int) -> It
             silent_until = time.monotonic() + _ANSWER_WITHIN_S
             number, offset = message.partition() or 0, message.offset() or 0
             if (error := message.error()) is not None:
+                if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise SinkFailed(f"topic {topic}: we may not read it: grant us Read on the topic")
                 if error.code() != KafkaError._PARTITION_EOF:
                     continue  # passing, or the silence ends it
                 if offset >= ends.get(number, 0):

@@ -222,7 +222,8 @@ def _created(plan: TopicPlan, future: Future[None]) -> TopicReport | None:
             return None
         text = f"cannot be created: {reason.str()}"
         if reason.code() in _NOT_ALLOWED:
-            text += "; grant us Create on the cluster or the topic, or Write if it exists already"
+            seen_by = "Write" if plan.is_written else "Read"
+            text += f"; grant us Create on the cluster or the topic, or {seen_by} if it exists already"
         return TopicReport(plan.name, "missing", errors=(text,))
     return TopicReport(plan.name, "created")
 

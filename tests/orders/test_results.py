@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from pipeline.model.events import Micros, Origin
 from pipeline.model.orders import OrderResult
+from pipeline.orders import results
 from pipeline.orders.results import AGAIN_AFTER, ResultWriter, read_results
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.routes import Route, compile_routes
@@ -117,3 +119,37 @@ async def test_what_is_refused_is_offered_again(autojump_clock: trio.testing.Moc
     assert await write(writer, result(1)) == ["c-1"]
     assert trio.current_time() - started >= AGAIN_AFTER
     assert (writer.failures, writer.last_error) == (1, "")
+
+
+def test_results_that_may_not_be_read_name_the_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Refusal:
+        def error(self) -> KafkaError:
+            return KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+        def partition(self) -> int:
+            return 0
+
+        offset = partition
+
+    class Guarded:
+        """A topic that can be described, with a record that cannot be read."""
+
+        def list_topics(self, topic: str, timeout: float) -> SimpleNamespace:
+            return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions={0: None})})
+
+        def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+            return asked
+
+        def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
+            return 0, 1
+
+        def assign(self, partitions: list[TopicPartition]) -> None: ...
+
+        def consume(self, count: int, timeout: float) -> list[Refusal]:
+            return [Refusal()]
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(results, "create_client", lambda *_: Guarded())
+    with pytest.raises(SinkFailed, match="order.order_result: we may not read it: grant us Read on the topic"):
+        read_results(kafka_settings("unused:1", tmp_path), "order.order_result", 0, lambda _: True)
