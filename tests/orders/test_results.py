@@ -151,5 +151,5 @@ def test_results_that_may_not_be_read_name_the_right(monkeypatch: pytest.MonkeyP
         def close(self) -> None: ...
 
     monkeypatch.setattr(results, "create_client", lambda *_: Guarded())
-    with pytest.raises(SinkFailed, match="order.order_result: we may not read it: grant us Read on the topic"):
+    with pytest.raises(SinkFailed, match=r"order\.order_result: we may not read it: grant us Read on the topic"):
         read_results(kafka_settings("unused:1", tmp_path), "order.order_result", 0, lambda _: True)
