@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
@@ -18,6 +18,8 @@ from typing import Any
 import attrs
 import trio
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from pipeline.config import Config
 from pipeline.model.decimals import DecimalText
@@ -44,6 +46,37 @@ POLL_S = 0.05
 
 
 @attrs.define(eq=False)
+class Tail:
+    """The results, as they come, by one consumer that stays: a new one each time costs more than what it reads."""
+
+    topic: str
+    consumer: Consumer
+    decode: AvroDeserializer
+    records: list[Record] = attrs.field(factory=list)
+
+    def begin(self) -> None:
+        """Read the topic from its beginning."""
+        partitions = self.consumer.list_topics(self.topic, timeout=KAFKA_WITHIN_S).topics[self.topic].partitions
+        self.consumer.assign([TopicPartition(self.topic, number, 0) for number in partitions])
+
+    def more(self) -> None:
+        """Wait a little for further ones; blocks."""
+        context = SerializationContext(self.topic, MessageField.VALUE)
+        for message in self.consumer.consume(1_000, POLL_S):
+            assert message.error() is None, message.error()
+            key = message.key() or b""
+            value: Any = self.decode(message.value(), context)
+            place = message.partition() or 0, message.offset() or 0
+            self.records.append(Record(key.decode(), value, *place, message.timestamp()[1]))
+
+    async def until(self, enough: Callable[[list[Record]], bool]) -> list[Record]:
+        """All so far, when it is enough; the caller bounds the time."""
+        while not enough(self.records):
+            await trio.to_thread.run_sync(self.more)
+        return self.records
+
+
+@attrs.define(eq=False)
 class Trader:
     """Gives commands for both venues, and knows what the exchanges have counted."""
 
@@ -53,6 +86,9 @@ class Trader:
     config: Path
     producer: Producer
     group: str
+    results: Tail
+    members: dict[str, Consumer] = attrs.field(factory=dict, init=False)
+    """Of the groups that read commands, as far as they were asked for what is committed."""
     given: list[tuple[str, str]] = attrs.field(factory=list, init=False)
     """Venue and command id of all that has to end in final results, an entry per item."""
 
@@ -126,7 +162,7 @@ class Trader:
         def enough(records: list[Record]) -> bool:
             return Counter(each["command_id"] for each in meant(records)) >= wanted
 
-        found = meant(await self.topics.until("order_result", enough))
+        found = meant(await self.results.until(enough))
         return sorted(found, key=lambda each: (commands.index(each["command_id"]), each["item"]))
 
     async def final(self, command: str) -> Record:
@@ -161,27 +197,20 @@ class Trader:
                 await trio.sleep(POLL_S)
 
     def _behind(self, venue: str) -> bool:
-        with self._member(venue) as consumer:
-            partition = TopicPartition(self.topic(venue), 0)
-            [committed] = consumer.committed([partition], timeout=KAFKA_WITHIN_S)
-            _, end = consumer.get_watermark_offsets(partition, timeout=KAFKA_WITHIN_S)
-            assert committed.offset <= end
-            return committed.offset < end
+        group = f"{self.group}.{venue}.main"
+        if (consumer := self.members.get(group)) is None:
+            consumer = self.members[group] = _consumer(self.topics, group)
+        partition = TopicPartition(self.topic(venue), 0)
+        [committed] = consumer.committed([partition], timeout=KAFKA_WITHIN_S)
+        _, end = consumer.get_watermark_offsets(partition, timeout=KAFKA_WITHIN_S)
+        assert committed.offset <= end
+        return committed.offset < end
 
     def forget_commits(self) -> None:
         """Have the topics read from the beginning: by groups that have never read them."""
         fields = json.loads(self.config.read_text("utf-8"))
         self.group = fields["orders"]["group"] = f"{self.group}x"
         self.config.write_text(json.dumps(fields), "utf-8")
-
-    def _member(self, venue: str) -> _Member:
-        return _Member(
-            {
-                "bootstrap.servers": self.topics.broker.bootstrap,
-                "group.id": f"{self.group}.{venue}.main",
-                "enable.auto.commit": False,
-            }
-        )
 
     @asynccontextmanager
     async def service(self, *, fatal: str = "") -> AsyncIterator[trio.Process]:
@@ -210,17 +239,10 @@ class Trader:
                 assert await process.wait() == 0, (self.folder / "service.log").read_text("utf-8")[-2000:]
 
 
-class _Member:
-    """A consumer that is closed."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._consumer = Consumer(dict(config))
-
-    def __enter__(self) -> Consumer:
-        return self._consumer
-
-    def __exit__(self, *_: object) -> None:
-        self._consumer.close()
+def _consumer(topics: Topics, group: str) -> Consumer:
+    return Consumer(
+        {"bootstrap.servers": topics.broker.bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 2}
+    )
 
 
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -254,9 +276,18 @@ async def trading(topics: Topics, folder: Path, **settings: Any) -> AsyncIterato
             "accounts": {name: {"main": {"instruments": {LISTED[name][0]: ["*"]}, **limits}} for name in VENUES},
         }
         producer = Producer({"bootstrap.servers": topics.broker.bootstrap, "linger.ms": 0})
-        trader = Trader(topics, venues, folder, write(config, folder), producer, topics.prefix)
-        await trio.to_thread.run_sync(_create_topics, parsed(config), trader)
-        yield trader
+        with topics.registry.client() as client:
+            results = Tail(
+                topics.name("order_result"), _consumer(topics, f"{topics.prefix}-tail"), AvroDeserializer(client)
+            )
+            trader = Trader(topics, venues, folder, write(config, folder), producer, topics.prefix, results)
+            await trio.to_thread.run_sync(_create_topics, parsed(config), trader)
+            try:
+                await trio.to_thread.run_sync(results.begin)
+                yield trader
+            finally:
+                for consumer in (results.consumer, *trader.members.values()):
+                    consumer.close()
 
 
 def _create_topics(config: Config, trader: Trader) -> None:
