@@ -29,15 +29,20 @@ STEPS = ("intended", "synced", "sent", "answered", "told", "delivered")
 
 
 async def test_orders_of_every_kind_good_and_bad(topics: Topics, tmp_path: Path) -> None:
-    """One service for all of it: to start one costs more than what it is asked here."""
+    """In as few services as can be: to start one costs more than what it is asked here."""
     with trio.fail_after(DEADLINE_S):
-        async with trading(topics, tmp_path) as trader, trader.service():
-            await orders_are_placed_changed_filled_and_cancelled(trader)
-            refused = await what_is_no_good_command_is_refused_once_and_asks_the_exchange_for_nothing(trader)
+        async with trading(topics, tmp_path) as trader:
+            async with trader.service():
+                await orders_are_placed_changed_filled_and_cancelled(trader)
+                refused = await what_is_no_good_command_is_refused_once_and_asks_the_exchange_for_nothing(trader)
+                await the_kill_switch_is_used(trader)
             await trader.check()
-            async with trio.open_nursery() as nursery:
-                for venue in VENUES:
-                    nursery.start_soon(by_hand, trader, venue)
+            async with trader.service():
+                await the_kill_switch_has_outlived_the_process(trader)
+                await trader.check()
+                async with trio.open_nursery() as nursery:
+                    for venue in VENUES:
+                        nursery.start_soon(by_hand, trader, venue)
         letters = await topics.read("dead_letter")
         assert len(letters) == len(refused["schema"])
 
@@ -91,24 +96,23 @@ def has_ended(records: list[Record], name: str) -> bool:
     return any(each["status"] == "cancelled" for each in of(records, name))
 
 
-async def test_the_kill_switch_outlives_the_process(topics: Topics, tmp_path: Path) -> None:
-    with trio.fail_after(DEADLINE_S):
-        async with trading(topics, tmp_path) as trader:
-            account = trader.venues["bybit"].accounts["main"]
-            async with trader.service():
-                placed = trader.give("bybit", CREATE, trader.order("bybit"), trader.order("bybit"))
-                assert states(await trader.finals(placed)) == ["acknowledged"] * 2
-                assert states([await trader.final(trader.give("bybit", KILL, reason="a test"))]) == ["acknowledged"]
-                while account.open_orders():  # noqa: ASYNC110 - the account tells nobody
-                    await trio.sleep(0.02)
-            async with trader.service():
-                refused = trader.give("bybit", CREATE, trader.order("bybit"))
-                elsewhere = trader.give("okx", CREATE, trader.order("okx"))
-                found = await trader.finals(refused, elsewhere)
-                assert states(found) == ["rejected kill_switch", "acknowledged"], told(found)
-                resumed, again = trader.give("bybit", RESUME), trader.give("bybit", CREATE, trader.order("bybit"))
-                assert states(await trader.finals(resumed, again)) == ["acknowledged"] * 2
-            await trader.check()
+async def the_kill_switch_is_used(trader: Trader) -> None:
+    account = trader.venues["bybit"].accounts["main"]
+    placed = trader.give("bybit", CREATE, trader.order("bybit"), trader.order("bybit"))
+    assert states(await trader.finals(placed)) == ["acknowledged"] * 2
+    assert account.open_orders()
+    assert states([await trader.final(trader.give("bybit", KILL, reason="a test"))]) == ["acknowledged"]
+    while account.open_orders():  # noqa: ASYNC110 - the account tells nobody
+        await trio.sleep(0.02)
+
+
+async def the_kill_switch_has_outlived_the_process(trader: Trader) -> None:
+    refused = trader.give("bybit", CREATE, trader.order("bybit"))
+    elsewhere = trader.give("okx", CREATE, trader.order("okx"))
+    found = await trader.finals(refused, elsewhere)
+    assert states(found) == ["rejected kill_switch", "acknowledged"], told(found)
+    resumed, again = trader.give("bybit", RESUME), trader.give("bybit", CREATE, trader.order("bybit"))
+    assert states(await trader.finals(resumed, again)) == ["acknowledged"] * 2
 
 
 async def test_a_process_that_is_killed_anywhere_sends_nothing_twice_and_forgets_nothing(
