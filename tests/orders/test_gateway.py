@@ -325,10 +325,12 @@ async def test_a_resume_takes_its_turn(autojump_clock: MockClock, world: World) 
 
 
 async def test_a_resume_needs_no_venue(autojump_clock: MockClock, world: World) -> None:
-    world.exchange.down = True
-    for number, action in enumerate((KILL, RESUME)):
-        world.give(world.command(action=action, command_id=f"c-{number}"))
+    world.exchange.barred = "the key is invalid"
     async with world.running() as gateway:
+        await trio.sleep(2)
+        assert gateway.stats.connection == "refused"
+        for number, action in enumerate((KILL, RESUME)):
+            world.give(world.command(action=action, command_id=f"c-{number}"))
         await world.settled_after("c-1")
         assert not gateway.measured().is_killed
     assert world.states("c-1") == ["acknowledged"]
