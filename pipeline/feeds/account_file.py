@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -108,12 +109,18 @@ def decode(text: bytes, venue: str, account: str) -> AccountImage:
 def _entry(shown: Shown) -> _Entry:
     event = shown.event
     fields: dict[str, Any] = {"origin": {name: getattr(event.origin, name) for name in _HEAD}}
-    for field in msgspec.structs.fields(event):
-        value = getattr(event, field.name)
-        is_left_out = field.default is None and value is None
-        if field.name not in ("origin", "receive_time") and not is_left_out:
-            fields[field.name] = value
+    for name, may_be_left_out in _told(type(event)):
+        value = getattr(event, name)
+        if value is not None or not may_be_left_out:
+            fields[name] = value
     return _Entry(event.KIND, shown.time, shown.sequence, fields)
+
+
+@cache  # to work out the types of a kind takes a millisecond, and the event loop waits for this thread meanwhile
+def _told(kind: type[AccountEvent]) -> tuple[tuple[str, bool], ...]:
+    """The fields that are kept, and whether they may be left out for None."""
+    fields = msgspec.structs.fields(kind)
+    return tuple((each.name, each.default is None) for each in fields if each.name not in ("origin", "receive_time"))
 
 
 def _shown(entry: _Entry) -> Shown:

@@ -105,6 +105,13 @@ def test_amounts_are_text_in_the_file_and_connections_are_not_in_it() -> None:
     assert msgspec.json.decode(text)["written"] == micros(9)
 
 
+def test_types_are_not_worked_out_anew_for_each_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = everything()
+    encode(image, "toy", "main", micros(9))
+    monkeypatch.delattr(msgspec.structs, "fields")  # takes a millisecond, in a thread that the event loop waits for
+    assert encode(image, "toy", "main", micros(9))
+
+
 def test_nobody_else_may_read_it(file: AccountFile) -> None:
     before = os.umask(0)
     try:
