@@ -250,6 +250,3 @@ class VenueSettings:
     overload: OverloadSettings = attrs.field(factory=OverloadSettings)
     archive: ArchiveSettings | None = None
     """None: nothing is archived."""
-
-
-Venues = Mapping[str, VenueSettings]

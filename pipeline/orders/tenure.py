@@ -96,7 +96,6 @@ class Tenure:
     _pulse_at: float = attrs.field(factory=trio.current_time, init=False)
     is_draining: bool = attrs.field(default=False, init=False)
     """Whether nothing more is to be sent."""
-    _begun: bool = attrs.field(default=False, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
     _looks: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOOKS_AT_ONCE), init=False)
     _finder: OrderFinder = attrs.field(init=False)
@@ -341,7 +340,6 @@ class Tenure:
         except (SessionError, BadMessage, trio.TooSlowError) as error:
             log.warning("open_orders_unread", account=self.link.id, text=str(error))
         self.desk.begin(holdings, results, self.now())
-        self._begun = True
         for partition, offset, mark in self.desk.marks(self.now()):
             self.commits.settle(partition, offset, mark)
         self.tell()
