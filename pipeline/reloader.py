@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import structlog
 import trio
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from pipeline.config import Config, loads, read_text
@@ -18,6 +18,7 @@ from pipeline.config_reader import read
 from pipeline.exchanges import VENUES
 from pipeline.feeds.intake import tls_context
 from pipeline.model.errors import ConfigError, Refused
+from pipeline.observe.families import Family, collected, counter, gauge
 from pipeline.reload import Change, LevelRequest, compare, with_subscriptions
 from pipeline.session.clock import Clock
 
@@ -234,6 +235,20 @@ def _check_authorities(change: Change) -> None:
         raise ConfigError(problems)
 
 
+_METRICS: tuple[Family[Reloader], ...] = (
+    counter("pipeline_config_reloads", "Times the configuration was read anew.", lambda r: r.results, by="result"),
+    gauge(
+        "pipeline_config_loaded_timestamp_seconds", "When a configuration was last accepted.", lambda r: r.loaded / 1e6
+    ),
+    gauge(
+        "pipeline_config_needs_restart",
+        "Keys of the configuration that wait for a restart.",
+        lambda r: len(r.needs_restart),
+    ),
+    gauge("pipeline_config_refused", "1 if the last reading was refused.", lambda r: float(r.refusal is not None)),
+)
+
+
 class ReloadCollector(Collector):
     """Metrics of what became of changes of the configuration."""
 
@@ -241,23 +256,4 @@ class ReloadCollector(Collector):
         self._reloader = reloader
 
     def collect(self) -> Iterator[Metric]:
-        found = self._reloader
-        reloads = CounterMetricFamily(
-            "pipeline_config_reloads", "Times the configuration was read anew.", labels=("result",)
-        )
-        for result, count in found.results.items():
-            reloads.add_metric((result,), count)
-        yield reloads
-        yield GaugeMetricFamily(
-            "pipeline_config_loaded_timestamp_seconds",
-            "When a configuration was last accepted.",
-            value=found.loaded / 1e6,
-        )
-        yield GaugeMetricFamily(
-            "pipeline_config_needs_restart",
-            "Keys of the configuration that wait for a restart.",
-            value=len(found.needs_restart),
-        )
-        yield GaugeMetricFamily(
-            "pipeline_config_refused", "1 if the last reading was refused.", value=float(found.refusal is not None)
-        )
+        return collected(_METRICS, (), [((), self._reloader)])
