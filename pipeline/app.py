@@ -28,8 +28,8 @@ from pipeline.model.latency import DELIVERY_BOUNDS_S, PRODUCE_BOUNDS_S, Latency
 from pipeline.model.order_stats import OrderStats
 from pipeline.model.orders import OrderResult
 from pipeline.model.stats import VenueStats
-from pipeline.observe.control import KILL, LOG_LEVEL, RELOAD, RESUME, RESYNC, SUBSCRIPTIONS, Control, Controls
-from pipeline.observe.http import Pages, serve_http
+from pipeline.observe.control import KILL, RESUME, RESYNC, Control, Controls
+from pipeline.observe.http import Pages, start_http
 from pipeline.observe.logs import reconfigure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Distribution, FeedCollector, Numbers, ProcessCollector, render
@@ -113,17 +113,15 @@ class Service:
         self._started = self.clock()
         async with trio.open_nursery() as whole:
             self._whole = whole.cancel_scope
-            if self.config.http.enabled:
-                pages = Pages(
-                    render(self._collectors()),
-                    self.status,
-                    self.not_ready,
-                    self.not_started,
-                    self._loop,
-                    controls=self._controls(),
-                )
-                self.address = await whole.start(serve_http, self.config.http, pages)
-                log.info("http_listening", address=self.address)
+            pages = Pages(
+                render(self._collectors()),
+                self.status,
+                self.not_ready,
+                self.not_started,
+                self._loop,
+                controls=self._controls(),
+            )
+            self.address = await start_http(whole, self.config.http, pages)
             self.on_listening(self.address)
             self._kinds = self.config.written_kinds
             async with open_sink(self.own.kafka, kinds=self._kinds, opening=self._opening) as sink:
@@ -325,21 +323,12 @@ class Service:
             self._start_venue(self._venues, name)
 
     def _controls(self) -> Controls:
-        async def subscriptions(body: Mapping[str, Any]) -> Mapping[str, Any]:
-            return self.reloader.change_subscriptions(body)
-
-        async def log_level(body: Mapping[str, Any]) -> Mapping[str, Any]:
-            return self.reloader.change_log_level(body)
-
-        async def reload(body: Mapping[str, Any]) -> Mapping[str, Any]:
-            return await self.reloader.reload(RELOAD)
-
         async def resync(body: Mapping[str, Any]) -> Mapping[str, Any]:
             return self.renew_books(body)
 
         if self.is_led:  # the supervisor tells all workers the same
             return {RESYNC: resync}
-        every: dict[str, Control] = {RELOAD: reload, SUBSCRIPTIONS: subscriptions, LOG_LEVEL: log_level, RESYNC: resync}
+        every = {**self.reloader.controls(), RESYNC: resync}
         if self.config.orders.accounts:
             every |= {KILL: self._switch(is_killed=True), RESUME: self._switch(is_killed=False)}
         return every

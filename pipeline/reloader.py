@@ -18,6 +18,7 @@ from pipeline.config_reader import read
 from pipeline.exchanges import VENUES
 from pipeline.feeds.intake import tls_context
 from pipeline.model.errors import ConfigError, Refused
+from pipeline.observe.control import LOG_LEVEL, RELOAD, SUBSCRIPTIONS, Control
 from pipeline.observe.families import Family, collected, counter, gauge
 from pipeline.reload import Change, LevelRequest, compare, with_subscriptions
 from pipeline.session.clock import Clock
@@ -163,6 +164,20 @@ class Reloader:
         change = compare(self.config, wanted)
         self._accept("log_level", body, change)
         return {"result": APPLIED if change.applied else UNCHANGED, "lives_until": UNTIL}
+
+    def controls(self) -> dict[str, Control]:
+        """The same over HTTP, and reading the file."""
+
+        async def reload(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return await self.reload(RELOAD)
+
+        async def subscriptions(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return self.change_subscriptions(body)
+
+        async def log_level(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return self.change_log_level(body)
+
+        return {RELOAD: reload, SUBSCRIPTIONS: subscriptions, LOG_LEVEL: log_level}
 
     def obey(self, order: Order) -> None:
         """Follow what another `Reloader` has accepted and passed on. Raises `ConfigError`."""

@@ -18,7 +18,7 @@ import attrs
 import httpx
 import structlog
 import trio
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from pipeline import __version__
@@ -27,8 +27,9 @@ from pipeline.exchanges import VENUES
 from pipeline.feeds.shares import Share
 from pipeline.model.errors import ConfigError, PipelineError, Refused
 from pipeline.observe.aggregate import LABEL, merge_metrics, merge_statuses
-from pipeline.observe.control import LOG_LEVEL, RELOAD, RESYNC, SUBSCRIPTIONS, Controls
-from pipeline.observe.http import Pages, serve_http
+from pipeline.observe.control import RESYNC
+from pipeline.observe.families import Family, collected, counter, gauge
+from pipeline.observe.http import Pages, start_http
 from pipeline.observe.logs import reconfigure
 from pipeline.observe.loop import LoopWatch
 from pipeline.observe.metrics import Numbers, ProcessCollector, render
@@ -175,17 +176,9 @@ class Supervisor:
         """Run until all workers have ended for good; returns the exit code. Raises `Refused` if HTTP is."""
         self._started = self.clock()
         async with trio.open_nursery() as whole:
-            if self.config.http.enabled:
-                pages = Pages(
-                    self.metrics,
-                    self.status,
-                    self.not_ready,
-                    self.not_started,
-                    self._loop,
-                    controls=self._controls(),
-                )
-                self.address = await whole.start(serve_http, self.config.http, pages)
-                log.info("http_listening", address=self.address)
+            controls = {**self.reloader.controls(), RESYNC: self.renew_books}
+            pages = Pages(self.metrics, self.status, self.not_ready, self.not_started, self._loop, controls=controls)
+            self.address = await start_http(whole, self.config.http, pages)
             log.info("supervisor_started", version=__version__, workers=len(self.workers))
             whole.start_soon(self._kill_overdue)
             whole.start_soon(self.reloader.watch)
@@ -302,18 +295,6 @@ class Supervisor:
                     break  # telling takes its time: what was to be told next may have been undone
             else:
                 await self._new_orders.park()
-
-    def _controls(self) -> Controls:
-        async def reload(body: Mapping[str, Any]) -> Mapping[str, Any]:
-            return await self.reloader.reload(RELOAD)
-
-        async def subscriptions(body: Mapping[str, Any]) -> Mapping[str, Any]:
-            return self.reloader.change_subscriptions(body)
-
-        async def log_level(body: Mapping[str, Any]) -> Mapping[str, Any]:
-            return self.reloader.change_log_level(body)
-
-        return {RELOAD: reload, SUBSCRIPTIONS: subscriptions, LOG_LEVEL: log_level, RESYNC: self.renew_books}
 
     async def renew_books(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Force new snapshots of order books, whichever workers have them.
@@ -474,17 +455,14 @@ class Supervisor:
 
 class _WorkerCollector(Collector):
     def __init__(self, workers: list[Worker], answers: Callable[[Worker], bool]) -> None:
-        self._workers, self._answers = workers, answers
+        self._workers = workers
+        self._families: tuple[Family[Worker], ...] = (
+            gauge("pipeline_worker_up", "1 while the worker answers.", lambda w: float(answers(w))),
+            counter("pipeline_worker_restarts", "Deaths it was started again after.", lambda w: w.restarts),
+        )
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("pipeline_worker_up", "1 while the worker answers.", labels=(LABEL,))
-        restarts = CounterMetricFamily(
-            "pipeline_worker_restarts", "Deaths it was started again after.", labels=(LABEL,)
-        )
-        for worker in self._workers:
-            up.add_metric((str(worker.number),), float(self._answers(worker)))
-            restarts.add_metric((str(worker.number),), worker.restarts)
-        yield from (up, restarts)
+        return collected(self._families, (LABEL,), [((str(worker.number),), worker) for worker in self._workers])
 
 
 async def run(config: Config, text: str, path: str, *, is_live: bool = False) -> int:

@@ -63,6 +63,18 @@ class Pages:
     """Runs for as long as the pages are served."""
 
 
+async def start_http(nursery: trio.Nursery, settings: HttpSettings, pages: Pages) -> str:
+    """Serve as a task of the nursery, unless HTTP is off; returns the address, empty if there is none.
+
+    Raises `Refused` as `serve_http` does.
+    """
+    if not settings.enabled:
+        return ""
+    address: str = await nursery.start(serve_http, settings, pages)
+    log.info("http_listening", address=address)
+    return address
+
+
 async def serve_http(
     settings: HttpSettings, pages: Pages, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
