@@ -25,7 +25,8 @@ OPERATORS = (
     "operators/kafka",
     "operators/monitoring",
 )
-KUSTOMIZATIONS = (*OVERLAYS, IN_PLACE, *OPERATORS)
+EVERY_OVERLAY = (*OVERLAYS, IN_PLACE)
+KUSTOMIZATIONS = (*EVERY_OVERLAY, *OPERATORS)
 
 Object = dict[str, Any]
 

@@ -71,6 +71,11 @@ def test_a_fault_against_the_schemas_is_noticed(rendered: Rendered, tmp_path: Pa
         tools.validate_manifests([file])
 
 
+def test_none_is_left_out_here() -> None:
+    there = {str(file.parent.relative_to(K8S)) for file in K8S.glob("o*/*/kustomization.yaml")}
+    assert there == set(KUSTOMIZATIONS)
+
+
 @overlays
 def test_an_overlay_needs_nothing_but_kubernetes(rendered: Rendered, overlay: str) -> None:
     assert {each["apiVersion"] for each in rendered[overlay].objects} <= BUILT_IN
@@ -454,8 +459,7 @@ def test_the_program_takes_the_configuration(rendered: Rendered, overlay: str, t
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    expected = {"okx"} if overlay == "overlays/orders" else {"bybit", "okx"}
-    assert set(json.loads(done.stdout)["venues"]) == expected
+    assert set(json.loads(done.stdout)["venues"]) == {"bybit", "okx"}
 
 
 @overlays

@@ -24,7 +24,7 @@ def config(rendered: Rendered) -> Config:
 
 
 def test_orders_are_taken_there_and_nowhere_else(rendered: Rendered, config: Config) -> None:
-    assert [(venue, len(accounts)) for venue, accounts in config.orders.accounts.items()] == [("okx", 1)]
+    assert [(venue, len(accounts)) for venue, accounts in config.orders.accounts.items()] == [("bybit", 1), ("okx", 1)]
     for name in OTHERS:
         assert not loads(rendered[name].config).orders.accounts, name
 
@@ -38,12 +38,14 @@ def test_no_other_installation_reads_the_account(rendered: Rendered, config: Con
 
 
 def test_nobody_trades_for_having_applied_what_is_delivered(config: Config) -> None:
-    assert config.venues["okx"].environment == "demo"
+    assert {name: venue.environment for name, venue in config.venues.items()} == {"bybit": "testnet", "okx": "demo"}
 
 
 def test_the_ledger_is_on_the_volume_that_stays_and_apart_from_the_spool(rendered: Rendered, config: Config) -> None:
     connector = rendered[ORDERS].connector
     claims = {claim["metadata"]["name"] for claim in connector["spec"]["volumeClaimTemplates"]}
+    for claim in connector["spec"]["volumeClaimTemplates"]:
+        assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"], "nobody else has the ledger, on no node"
     (mount,) = (each["mountPath"] for each in container(connector)["volumeMounts"] if each["name"] in claims)
     ledger, spool = PurePosixPath(config.orders.directory), PurePosixPath(config.kafka.spool.directory)
     assert ledger.is_relative_to(mount)
@@ -101,7 +103,7 @@ def test_the_kill_switch_has_a_password_and_monitoring_needs_none(rendered: Rend
 
 def test_keys_that_trade_are_mounted_nowhere_else(rendered: Rendered) -> None:
     mine = secrets(rendered[ORDERS])
-    assert "pipeline-okx-trade" in mine
+    assert mine >= {"pipeline-bybit-trade", "pipeline-okx-trade"}
     for name in OTHERS:
         assert mine & secrets(rendered[name]) == {"pipeline-kafka"}
         namespaces = {rendered[each].connector["metadata"]["namespace"] for each in (ORDERS, name)}

@@ -82,10 +82,14 @@ def settings(
 async def test_they_are_enough_for_order_entry_and_not_for_giving_orders(
     settings: KafkaSettings, config: Config, secured_broker: SecuredBroker
 ) -> None:
-    (commands,) = (plan.name for plan in topics.commands(config))
-    reports = [*prepare_topics(settings, config.written_kinds), *prepare_command_topic(settings, commands)]
+    every = [plan.name for plan in topics.commands(config)]
+    reports = [
+        *prepare_topics(settings, config.written_kinds),
+        *(report for topic in every for report in prepare_command_topic(settings, topic)),
+    ]
     assert [(each.topic, each.outcome, each.errors) for each in reports if each.errors] == []
 
+    commands = every[0]
     assert told(Producer({"bootstrap.servers": secured_broker.bootstrap}), commands) is None
     consumer = Consumer(
         {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.k8s.manifests import IN_PLACE, K8S, OVERLAYS, Manifests, Object
+from tests.k8s.manifests import EVERY_OVERLAY, IN_PLACE, K8S, Manifests, Object
 from tests.services import tools
 from tests.services.control_plane import ControlPlane, version
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.kube
 
 Rendered = Mapping[str, Manifests]
 
-overlays = pytest.mark.parametrize("overlay", OVERLAYS)
+overlays = pytest.mark.parametrize("overlay", EVERY_OVERLAY)
 STRICT = ("--server-side", "--validate=strict", "--field-manager=test")
 
 
