@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 import pytest
 
 from pipeline.config import Config, loads
 from pipeline.model.errors import ConfigError
+from pipeline.orders.settings import AccountOrderSettings
 from tests.k8s.manifests import PRODUCTION, ROOT, Manifests, container, pod, values
 
 Rendered = Mapping[str, Manifests]
@@ -68,10 +69,25 @@ def test_the_only_replica_can_be_evicted(rendered: Rendered) -> None:
 
 
 def test_a_rollout_ends_before_the_exchange_cancels_everything(config: Config) -> None:
-    for accounts in config.orders.accounts.values():
+    given = {name: wanted.cancel_on_disconnect for name, wanted in each_account(config)}
+    assert given["bybit"] is None, "it needs Bybit's consent: without, an alert would follow"
+    assert given["okx"] is not None
+    assert given["okx"] >= config.shutdown_within + 30
+
+
+def each_account(config: Config) -> Iterator[tuple[str, AccountOrderSettings]]:
+    """Venues and what is configured for their accounts."""
+    for venue, accounts in config.orders.accounts.items():
         for wanted in accounts.values():
-            assert wanted.cancel_on_disconnect is not None
-            assert wanted.cancel_on_disconnect >= config.shutdown_within + 30
+            yield venue, wanted
+
+
+def test_protection_that_waits_for_bybit_is_taken_as_it_stands_there(rendered: Rendered) -> None:
+    text = rendered[ORDERS].config.replace("# cancel_on_disconnect: 60s", "cancel_on_disconnect: 60s")
+    with pytest.raises(ConfigError, match="needs the private channel dcp of market linear"):
+        loads(text)
+    channels = "channels: [order, fill, position, balance"
+    assert loads(text.replace(channels, f"{channels}, {{channel: dcp, market: linear}}")).orders.accounts
 
 
 def test_the_kill_file_is_a_config_map_that_is_made_by_hand(rendered: Rendered, config: Config) -> None:
