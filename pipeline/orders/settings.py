@@ -50,6 +50,6 @@ class OrderSettings:
     kill_file: str | None = None
     """While this file exists, no account takes new orders, and open ones are cancelled."""
     group: str = "exchange-pipeline-orders"
-    """The consumer group that reads the command topics."""
+    """Of the consumer groups that read the command topics, one per account: `.venue.account` is appended."""
     remembered: int = 100_000
     """Commands per account whose repetition is recognized wherever it stands in the topic."""

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.avro.schemas import ORDER_COMMAND
-from pipeline.config import loads
+from pipeline.config import Config, loads
 from pipeline.model.events import EVENTS
 from pipeline.model.orders import OrderResult
 from pipeline.sink.settings import WATERMARK
@@ -58,16 +58,25 @@ def test_each_installation_has_a_user_with_the_rights_that_it_needs(rendered: Re
     watermark = f"{group_of(WATERMARK)}.{WATERMARK}"
     assert allowed(granted, "topic", watermark) >= {"Read", "Write", "Describe"}
     commands = {plan.name for plan in topics.commands(config)}
+    groups = [f"{config.orders.group}.{name}" for name in accounts(config)]
+    assert len(groups) == len(commands)
     for name in commands:
         assert allowed(granted, "topic", name) == {"Read", "Describe", "DescribeConfigs"}, "whoever writes it trades"
     readable = {name for _, name, _, operations in granted if "Read" in operations} - {watermark}
-    results, group = topic_name(settings, OrderResult.KIND), config.orders.group
+    results, group = topic_name(settings, OrderResult.KIND), f"{config.orders.group}."
     assert readable == ({f"{topic_name(settings, ORDER_COMMAND)}.", results, group} if commands else set())
-    assert allowed(granted, "group", group) == ({"Read"} if commands else set())
+    for name in groups:
+        assert allowed(granted, "group", name) == {"Read"}
+    assert allowed(granted, "group", "another") == set()
     assert settings.client_id == user["metadata"]["name"], "of which transactional ids are made"
     assert allowed(granted, "transactionalId", f"{settings.client_id}-0-of-2") == {"Write", "Describe"}
     assert allowed(granted, "transactionalId", "somebody") == set()
     assert allowed(granted, "cluster", "") == {"IdempotentWrite"}
+
+
+def accounts(config: Config) -> list[str]:
+    """Those that orders are taken for, as `venue.account`."""
+    return [f"{venue}.{account}" for venue, found in config.orders.accounts.items() for account in found]
 
 
 def rights(user: Object) -> list[tuple[str, str, bool, set[str]]]:

@@ -21,7 +21,7 @@ from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.topics import prepare_command_topic, prepare_topics
 from tests.k8s import topics
 from tests.k8s.manifests import Manifests
-from tests.k8s.test_kafka_side import rights
+from tests.k8s.test_kafka_side import accounts, rights
 from tests.orders.test_results import result, write
 from tests.services import SecuredBroker
 
@@ -94,7 +94,7 @@ async def test_they_are_enough_for_order_entry_and_not_for_giving_orders(
     consumer = Consumer(
         {
             **connection_config(settings),
-            "group.id": config.orders.group,
+            "group.id": f"{config.orders.group}.{accounts(config)[0]}",
             "group.instance.id": "ledger",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
