@@ -17,9 +17,10 @@ from pipeline.model.account import Order
 from pipeline.model.errors import BadMessage, Retryable, SessionError
 from pipeline.model.header import Micros
 from pipeline.model.order_stats import OrderStats
-from pipeline.orders.desk import Desk, Sending, Sweep
+from pipeline.orders.desk import Desk
 from pipeline.orders.open_orders import OPEN
-from pipeline.orders.tickets import Moment, Ticket
+from pipeline.orders.sweeps import Sweep
+from pipeline.orders.tickets import Moment, Sending, Ticket
 from pipeline.orders.trade_link import TradeLink
 
 log = structlog.get_logger(__name__)
@@ -171,9 +172,9 @@ class Sweeper:
         except OSError as error:
             there = True  # who cannot look had better not trade
             log.error("kill_file_unreadable", file=str(self.kill_file), text=str(error))
-        if there != self.desk.kill_file:
+        if there != self.desk.kill_switch.kill_file:
             log.warning("kill_file", file=str(self.kill_file), there=there, account=self.link.id)
-            self.desk.kill_file = there
+            self.desk.kill_switch.kill_file = there
 
     async def _sweep_all(self) -> int:
         try:

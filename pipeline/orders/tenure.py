@@ -20,12 +20,13 @@ from pipeline.model.order_stats import OrderStats
 from pipeline.model.orders import MASS_CANCEL, OrderCommand, OrderResult
 from pipeline.orders.commands import MalformedCommand, read_command
 from pipeline.orders.consumer import STALL, Consumed, Holding, Mark
-from pipeline.orders.desk import LATER, Desk, Plan, Sending
+from pipeline.orders.desk import Desk
 from pipeline.orders.ledger import Ledger
 from pipeline.orders.letters import dead_letter
+from pipeline.orders.planner import LATER, Plan
 from pipeline.orders.prices import Prices
 from pipeline.orders.sweeper import PULSE, Sweeper
-from pipeline.orders.tickets import Line, Moment
+from pipeline.orders.tickets import Line, Moment, Sending
 from pipeline.orders.trade_link import TradeLink
 
 log = structlog.get_logger(__name__)
@@ -188,7 +189,7 @@ class Tenure:
                     continue
             until = min(desk.expire(moment), plan.again_at)
             self.commits.waiting(len(desk.queue))
-            if plan.sendings or plan.sweep is not None or desk.must_sync:
+            if plan.sendings or plan.sweep is not None or desk.blotter.must_sync:
                 await self._carry_out(plan)
                 continue
             self.tell()
@@ -221,7 +222,7 @@ class Tenure:
     async def _persist(self) -> None:
         """Have the desk's entries on disk before anything is done that they tell of."""
         desk = self.desk
-        must_sync, desk.must_sync = desk.must_sync, False
+        must_sync = desk.blotter.take_must_sync()
         self._append()
         if must_sync:
             self.seam("intended")
@@ -264,13 +265,12 @@ class Tenure:
         """Note what the desk has come to, then tell it; whoever waits for news is woken."""
         self._append()
         desk = self.desk
-        results, desk.results = desk.results, []
+        results = desk.blotter.take_results()
         if any(line is not None for _, line in results):
             self.seam("noted")
         for result, line in results:
             self._publish(result, line)
-        letters, desk.letters = desk.letters, []
-        for record, reason in letters:
+        for record, reason in desk.blotter.take_letters():
             self.publish(dead_letter(desk.venue, desk.account, record, reason, Micros(self.clock())))
         if results:
             self.seam("told")
@@ -278,8 +278,7 @@ class Tenure:
         self._hear()
 
     def _append(self) -> None:
-        entries, self.desk.entries = self.desk.entries, []
-        for entry in entries:
+        for entry in self.desk.blotter.take_entries():
             self.ledger.append(entry)
 
     def _publish(self, result: OrderResult, line: Line | None) -> None:

@@ -8,7 +8,7 @@ from math import inf
 
 import attrs
 
-from pipeline.exchanges.trading import TradeItem
+from pipeline.exchanges.trading import Cost, TradeItem, TradeRequest
 from pipeline.model.header import Micros
 from pipeline.model.orders import OrderItem, OrderResult
 from pipeline.orders.ledger_entries import Place
@@ -64,6 +64,12 @@ class Line:
         """By which the ledger knows it."""
         return self.ticket.command_id, self.number
 
+    @property
+    def wanted(self) -> OrderItem:
+        """The item, of a command that has items."""
+        assert self.item is not None
+        return self.item
+
 
 @attrs.define(eq=False)
 class Ticket:
@@ -91,6 +97,20 @@ class Ticket:
     def is_settled(self) -> bool:
         """Whether Kafka has the final results of all its items."""
         return all(line.stage is Stage.PUBLISHED for line in self.lines)
+
+    def is_late(self, moment: Moment) -> bool:
+        """Whether it must not be sent any more."""
+        return self.deadline is not None and moment.wall > self.deadline
+
+
+@attrs.frozen
+class Sending:
+    """A request to the venue, ready to be sent once the ledger knows of it."""
+
+    request: TradeRequest
+    costs: tuple[Cost, ...]
+    lines: tuple[Line, ...]
+    """Of which it tells; empty for the parts of a sweep."""
 
 
 @attrs.define(eq=False)
