@@ -18,7 +18,7 @@ PRODUCED, ACKNOWLEDGED, RECEIVED = "until_produced", "latency", "received"
 
 @attrs.define(eq=False)
 class Latencies:
-    """Remembers the histograms of the last minute, by what they are about: see above, and venues by their names."""
+    """Remembers the histograms of the last minute, by what they are about: see above, venues and orders by name."""
 
     _samples: Samples = attrs.field(factory=lambda: Samples(60.0, apart_s=5.0), init=False)
     _bounds_s: dict[Hashable, Sequence[float]] = attrs.field(factory=dict, init=False)
@@ -45,6 +45,8 @@ def _histograms(status: Mapping[str, Any]) -> Iterator[tuple[Hashable, Mapping[s
         for histogram in venue["arrivals"].values():
             yield ("venue", name), histogram
             yield RECEIVED, histogram
+    for name, account in status.get("orders", {}).items():
+        yield ("orders", name), account["until_sent"]
     if (sink := status["sink"]) is not None:
         yield PRODUCED, sink["until_produced"]
         yield ACKNOWLEDGED, sink["latency"]

@@ -225,6 +225,7 @@ def _kafka(status: Status, page: StatusPage) -> Html | None:
     def flow(what: str) -> str:
         return f"{wording.count(sink[what])} ({wording.rate(page.rates.per_second(('sink', what)))}/s)"
 
+    is_told = kafka["brokers_up"] or not sink["broker_up"]  # all zero before the first statistics
     round_trip = [wording.duration(kafka[f"round_trip_{name}_us"] / 1e6) for name in ("p50", "p99")]
     facts = [
         ("State", _kafka_state(sink, status["now"])),
@@ -232,8 +233,8 @@ def _kafka(status: Status, page: StatusPage) -> Html | None:
         ("Acknowledged", flow("acknowledged")),
         ("Outstanding", wording.count(sink["in_flight"])),
         ("Queue", f"{wording.count(kafka['queue_messages'])} records, {wording.size(kafka['queue_bytes'])}"),
-        ("Brokers connected", wording.count(kafka["brokers_up"])),
-        ("Round trip p50 / p99", " / ".join(round_trip)),
+        ("Brokers connected", wording.count(kafka["brokers_up"]) if is_told else wording.UNKNOWN),
+        ("Round trip p50 / p99", " / ".join(round_trip) if is_told else wording.UNKNOWN),
         ("Received to produced", _percentiles(page.latencies, PRODUCED)),
         ("Produced to acknowledged", _percentiles(page.latencies, ACKNOWLEDGED)),
         ("Throttled", wording.duration(kafka["throttled_ms"] / 1e3) if kafka["throttled_ms"] else "no"),
@@ -319,16 +320,20 @@ def _orders(status: Status, page: StatusPage) -> Html | None:
                     wording.count(each["waiting"]),
                     wording.count(each["pending"]),
                     unknown,
+                    wording.count(each["unsettled"]),
                     wording.count(each["results"].get("acknowledged", 0)),
+                    wording.count(each["results"].get("rejected", 0)),
                     ", ".join(f"{rule} {count}" for rule, count in sorted(each["refusals"].items())) or "0",
                     wording.count(each["open_orders"]),
+                    _percentiles(page.latencies, ("orders", name)),
                     each["last_error"] or wording.UNKNOWN,
                 ],
             )
         )
     columns = (
-        "Account", "State", "Connection", "#Commands", "#Waiting", "#Unanswered", "Outcome unknown", "#Acknowledged",
-        "Refused by rule", "#Open orders", "Last error",
+        "Account", "State", "Connection", "#Commands", "#Waiting", "#Unanswered", "Outcome unknown",
+        "#Result not in Kafka", "#Acknowledged", "#Rejected", "Refused by rule", "#Open orders",
+        "#From command to wire", "Last error",
     )  # fmt: skip
     return _table("Orders", columns, rows) if rows else None
 
@@ -387,6 +392,7 @@ def _events(status: Status, page: StatusPage) -> Html | None:
 
 
 _SECTIONS = (
+    ("orders", "Orders", _orders),  # where there are any, they matter most
     ("venues", "Venues", _venues),
     ("connections", "Connections", _connections),
     ("subscriptions", "Subscriptions", _subscriptions),
@@ -394,7 +400,6 @@ _SECTIONS = (
     ("kafka", "Kafka", _kafka),
     ("spool", "Spool", _spool),
     ("accounts", "Accounts", _accounts),
-    ("orders", "Orders", _orders),
     ("process", "Process", _process),
     ("workers", "Workers", _workers),
     ("events", "Recent events", _events),

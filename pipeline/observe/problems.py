@@ -55,6 +55,9 @@ def counters(status: Status) -> dict[Hashable, float]:
             found[name, what] = venue[what]
         if venue["archive"] is not None:
             found[name, "archive_lost"] = venue["archive"]["lost"]
+    for name, account in status.get("orders", {}).items():
+        for what, *_ in _WARNED_ORDERS:
+            found["orders", name, what] = account[what]
     for worker in status.get("workers", ()):
         found["worker", worker["worker"]] = worker["restarts"]
     if (sink := status["sink"]) is not None:
@@ -74,12 +77,12 @@ def find_problems(status: Status, rises: Rises) -> Iterator[Problem]:
     found = [
         *_of_sink(status, rises),
         *_of_config(status),
-        *_of_orders(status),
+        *_of_orders(status, rises),
         *_of_venues(status),
         *_of_connections(status, rises),
         *_of_process(status, rises),
     ]
-    yield from sorted(found, key=lambda problem: problem.severity != "bad")
+    yield from sorted(found or _of_readiness(status), key=lambda problem: problem.severity != "bad")
 
 
 def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
@@ -159,7 +162,7 @@ def _of_config(status: Status) -> Iterator[Problem]:
         yield Problem(("config", "restart"), "warn", title, _listed(keys), look, "process")
 
 
-def _of_orders(status: Status) -> Iterator[Problem]:
+def _of_orders(status: Status, rises: Rises) -> Iterator[Problem]:
     for name, each in status.get("orders", {}).items():
         key, why = ("orders", name), each["last_error"]
         if each["is_killed"]:
@@ -169,7 +172,7 @@ def _of_orders(status: Status) -> Iterator[Problem]:
         if each["state"] in ("retrying", "refused"):
             look = "Nothing is sent until that is mended; commands wait in their topic, and expire there."
             yield Problem((*key, "unable"), "bad", f"{name} takes no orders", why, look, "orders")
-        elif each["state"] == "owner" and each["connection"] in ("retrying", "refused"):
+        elif each["state"] == "owner" and each["connection"] != "live" and why:  # without, it is only starting
             look = "Commands wait for it until they expire. Read the reason; keys need the right to trade."
             title = f"{name}: the connection for orders is down"
             yield Problem((*key, "connection"), "bad", title, why, look, "orders")
@@ -178,6 +181,44 @@ def _of_orders(status: Status) -> Iterator[Problem]:
             look = "Look at the venue itself. They are asked for until it tells; why it did not is in the log."
             text = f"{wording.several(each['unknown'], 'order')} sent, and the venue has not said what became of them"
             yield Problem((*key, "unknown"), "bad", f"{name}: outcomes are unknown", text, look, "orders", since)
+        for what, severity, said, look in _WARNED_ORDERS:
+            if (rise := rises.of(("orders", name, what))) is not None:
+                text = f"{wording.several(round(rise.count), 'time')}; {why}".rstrip("; ")
+                yield Problem((*key, what), severity, f"{name}: {said}", text, look, "orders", rise.since)
+
+
+_WARNED_ORDERS: tuple[tuple[str, Literal["bad", "warn"], str, str], ...] = (
+    (
+        "arm_failures",
+        "bad",
+        "open orders are not protected",
+        "The venue cannot be told to cancel them when we are gone; the log has why (cancel_on_disconnect_not_armed).",
+    ),
+    (
+        "result_failures",
+        "bad",
+        "Kafka does not take results",
+        "They are written again until it does; nothing is done twice. May this user write the topic of results?",
+    ),
+    (
+        "price_failures",
+        "warn",
+        "reference prices cannot be read",
+        "Limit orders are refused by price_band meanwhile; the log has why (reference_price_unread).",
+    ),
+    (
+        "look_up_failures",
+        "warn",
+        "the venue does not answer questions about orders",
+        "What is unknown stays so until it does; the log has why (order_not_looked_up).",
+    ),
+    (
+        "losses",
+        "warn",
+        "the commands were given up lately",
+        "Another instance took over, Kafka was away, or this process stood still: the log has which.",
+    ),
+)
 
 
 def _of_venues(status: Status) -> Iterator[Problem]:
@@ -350,6 +391,15 @@ def _of_process(status: Status, rises: Rises) -> Iterator[Problem]:
             yield Problem(("unmatched", name), "warn", title, _listed(venue["unmatched"]), look, "venues")
 
 
+def _of_readiness(status: Status) -> Iterator[Problem]:
+    """What is only starting is none; but no page may say that all is well while the service is not ready."""
+    every, reasons = connections(status), status["not_ready"]
+    if reasons and "stopping" not in reasons and every and all(c["state"] in CONNECTED for c in every):
+        look = "It should pass by itself within a minute; if not, the log has more."
+        section = "orders" if status.get("orders") else "venues"
+        yield Problem(("readiness",), "warn", "Not ready", _listed(reasons), look, section)
+
+
 def _clock_ahead(venue: Status) -> float:
     """Our clock minus the venue's in seconds: as measured for logins, else as the youngest messages look.
 
@@ -380,4 +430,16 @@ def headline(status: Status, problems: list[Problem]) -> str:
     sink = status["sink"]
     tail = "the spool is being emptied" if sink is not None and sink["is_spooling"] else "nothing waiting"
     every = "Its connection is" if live == 1 else f"All {live} connections are"
-    return f"{every} live; Kafka is up; {tail}"
+    trading = (
+        f"orders are taken for {wording.several(accounts, 'account')}; " if (accounts := len(_trading(status))) else ""
+    )
+    return f"{every} live; {trading}Kafka is up; {tail}"
+
+
+def _trading(status: Status) -> list[str]:
+    """Accounts whose orders would be sent now."""
+    return [
+        name
+        for name, each in status.get("orders", {}).items()
+        if each["state"] == "owner" and each["connection"] == "live" and not each["is_killed"]
+    ]

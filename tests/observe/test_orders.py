@@ -84,3 +84,26 @@ def test_a_killed_account_stands_out() -> None:
     shown = section(stats(is_killed=True))
     assert "killed" in shown
     assert 'class="bad"' in shown
+
+
+def test_what_the_venue_refused_and_what_is_not_in_kafka_is_shown() -> None:
+    shown = section(stats(results={"acknowledged": 4, "rejected": 31}, refusals={"price_band": 1}, unsettled=17))
+    for name, cell in (("Rejected", "31"), ("Refused by rule", "price_band 1"), ("Result not in Kafka", "17")):
+        assert f'data-label="{name}"' in shown
+        assert f">{cell}</td>" in shown
+
+
+def test_how_long_commands_took_lately_is_shown() -> None:
+    page, one = StatusPage(), stats()
+    for second in (0, 10):
+        told = status(sink=sink(), now=START + second * SECOND)
+        told["orders"] = {"bybit.main": attrs.asdict(one)}
+        shown = page.view(told).sections["orders"]
+        one.until_sent.observe(0.0015)
+    assert "p50 ≤ 2 ms / p99 ≤ 2 ms" in shown
+
+
+def test_orders_are_the_first_on_the_page() -> None:
+    told = status(sink=sink())
+    told["orders"] = {"bybit.main": attrs.asdict(stats())}
+    assert list(StatusPage().view(told).sections)[:2] == ["verdict", "orders"]

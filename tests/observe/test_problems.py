@@ -59,6 +59,11 @@ def with_venue(**fields: Any) -> dict[str, Any]:
         ({"is_killed": True, "open_orders": 1}, "okx.desk: the kill switch is on", "1 order still open"),
         ({"state": "retrying", "last_error": "no such topic"}, "okx.desk takes no orders", "no such topic"),
         (
+            {"connection": "connecting", "last_error": "answered with HTTP 503"},
+            "okx.desk: the connection for orders is down",
+            "answered with HTTP 503",
+        ),
+        (
             {"connection": "refused", "last_error": "60009: wrong key"},
             "okx.desk: the connection for orders is down",
             "60009: wrong key",
@@ -79,6 +84,39 @@ def test_orders_that_cannot_be_sent_or_followed(fields: dict[str, Any], title: s
 @pytest.mark.parametrize("fields", [{}, {"state": "joining"}, {"unknown": 1, "oldest_unknown": START - 29 * SECOND}])
 def test_orders_that_wait_for_a_moment_are_no_problem(fields: dict[str, Any]) -> None:
     assert problems(healthy(orders=orders(**fields))) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "severity", "title"),
+    [
+        ("arm_failures", "bad", "okx.desk: open orders are not protected"),
+        ("result_failures", "bad", "okx.desk: Kafka does not take results"),
+        ("price_failures", "warn", "okx.desk: reference prices cannot be read"),
+        ("look_up_failures", "warn", "okx.desk: the venue does not answer questions about orders"),
+        ("losses", "warn", "okx.desk: the commands were given up lately"),
+    ],
+)
+def test_what_fails_beside_orders_is_told_while_it_goes_on(what: str, severity: str, title: str) -> None:
+    before, now = (healthy(START + number, orders=orders(**{what: number})) for number in (1, 3))
+    problem = only(now, before)
+    assert (problem.severity, problem.title, problem.detail) == (severity, title, "2 times")
+    assert problems(now) == [], "what was before the first look is not told as new"
+
+
+def test_nothing_is_well_while_the_service_is_not_ready() -> None:
+    reasons = ["orders of okx.desk: topic order.order_command.okx.desk is not there yet"]
+    now = healthy(ready=False, not_ready=reasons, orders=orders())
+    problem = only(now)
+    assert (problem.severity, problem.title, problem.detail) == ("warn", "Not ready", reasons[0])
+    assert headline(now, [problem]) == "Not ready"
+    assert only(now | {"orders": orders(is_killed=True)}).title == "okx.desk: the kill switch is on", "a better reason"
+    assert problems(healthy(ready=False, not_ready=["stopping"])) == []
+
+
+def test_who_takes_orders_is_in_the_headline() -> None:
+    assert "; orders are taken for 1 account; " in headline(healthy(orders=orders()), [])
+    assert "orders" not in headline(healthy(), [])
+    assert "orders" not in headline(healthy(orders=orders(state="joining")), [])
 
 
 def test_all_is_well() -> None:
