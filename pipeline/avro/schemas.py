@@ -48,6 +48,20 @@ def _with_decimals(node: Any) -> Any:
     return {key: _with_decimals(value) for key, value in node.items()}
 
 
+def without_logical_types(schema: Schema) -> Schema:
+    """A copy that reads numbers as they are written, be they times that no calendar has."""
+    copy: Schema = _plain(schema)
+    return copy
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _plain(value) for key, value in node.items() if key != "logicalType"}
+
+
 def canonical_form(schema: Schema) -> str:
     """The parsing canonical form: equal for schemas that write the same bytes."""
     return to_parsing_canonical_form(schema)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache, partial
 from io import BytesIO
@@ -58,8 +57,8 @@ _OF_NEW_ORDERS = (
 )
 """What an order is born with: amendments and cancellations do not change it."""
 _CHANGES = ("price", "size", "trigger_price")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_YEAR_10000 = 253_402_300_800_000_000
+"""In microseconds: what is later was meant in nanoseconds."""
 
 
 class MalformedCommand(BadMessage):
@@ -280,12 +279,12 @@ def _flag(fields: Mapping[str, Any], name: str) -> bool:
 
 def _time(fields: Mapping[str, Any], name: str) -> Micros:
     value = fields.get(name)
-    if isinstance(value, datetime):
-        value = (value - _EPOCH) // _MICROSECOND
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadMessage(f"{name}: expected microseconds since 1970, got {_shown(value)}")
     if value <= 0:
         raise BadMessage(f"{name}: {value} is not after 1970")
+    if value >= _YEAR_10000:
+        raise BadMessage(f"{name}: {value} is after the year 9999: expected microseconds since 1970")
     return Micros(value)
 
 

@@ -51,7 +51,7 @@ class AccountKafka:
     _decoder: Decoder = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._decoder = Decoder(self.settings)
+        self._decoder = Decoder(self.settings, is_plain=True)
 
     def commands(self, owner: Owner, identity: str, claim: Callable[[Holding], Mark]) -> Commands:
         return CommandConsumer(

@@ -17,7 +17,7 @@ from fastavro.schema import SchemaParseException
 
 from pipeline.avro.codec import Schemas
 from pipeline.avro.decoder import decode
-from pipeline.avro.schemas import ORDER_COMMAND, Schema, fingerprint, load_schema, split_header
+from pipeline.avro.schemas import ORDER_COMMAND, Schema, fingerprint, load_schema, split_header, without_logical_types
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import connection_config, create_client
 from pipeline.sink.refusals import LastError
@@ -58,14 +58,16 @@ class Decoder:
     """Record values into fields, by the schema that the value itself names."""
 
     settings: KafkaSettings
+    is_plain: bool = False
+    """Whether numbers stay as they are written: of a time that is none, whoever reads it can then name the field."""
     _by_name: dict[int | bytes, Schema] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         for schemas in (Schemas.load("text"), Schemas.load("decimal")):
             for codec in schemas.codecs.values():
-                self._by_name[codec.fingerprint] = _parsed(codec.schema)
+                self._by_name[codec.fingerprint] = self._parsed(codec.schema)
         command = load_schema(ORDER_COMMAND)
-        self._by_name[fingerprint(command)] = _parsed(command)
+        self._by_name[fingerprint(command)] = self._parsed(command)
 
     def knows(self, value: bytes) -> bool:
         """Whether `decode` will ask no registry."""
@@ -81,8 +83,10 @@ class Decoder:
             self._by_name[name] = self._fetch(name)
         try:
             return decode(self._by_name[name], fields)
-        except (EOFError, IndexError, UnicodeDecodeError, OverflowError) as error:
-            raise ValueError(f"the value does not fit its schema: {str(error) or type(error).__name__}") from None
+        except (EOFError, IndexError):
+            raise ValueError("the value is cut short, or not of the schema that it names") from None
+        except (UnicodeDecodeError, OverflowError) as error:
+            raise ValueError(f"the value does not fit its schema: {error}") from None
 
     def _fetch(self, name: int | bytes) -> Schema:
         if isinstance(name, bytes):
@@ -90,9 +94,12 @@ class Decoder:
         if self.settings.schema_registry is None:
             raise ValueError(f"the value names schema {name} of a registry, and none is configured")
         try:
-            return _parsed(json.loads(fetch_schema(self.settings.schema_registry, name)))
+            return self._parsed(json.loads(fetch_schema(self.settings.schema_registry, name)))
         except (SchemaParseException, LookupError, TypeError) as error:
             raise ValueError(f"schema {name} of the registry is no Avro schema: {error!r}") from None
+
+    def _parsed(self, schema: Schema) -> Schema:
+        return cast("Schema", parse_schema(without_logical_types(schema) if self.is_plain else schema))
 
 
 def read_records(
@@ -263,7 +270,3 @@ def _received(message: Message, topics: Mapping[str, str], decoder: Decoder) -> 
         value,
         problem,
     )
-
-
-def _parsed(schema: Schema) -> Schema:
-    return cast("Schema", parse_schema(schema))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.avro.schemas import ORDER_COMMAND, confluent_header, load_schema, split_header
+from pipeline.model.header import Micros
 from pipeline.model.orders import (
     ACTIONS,
     AMEND,
@@ -26,7 +27,7 @@ from pipeline.sink.reader import Decoder
 from pipeline.sink.settings import KafkaSettings
 from tests.orders.samples import NOW, command, item, named
 
-DECODER = Decoder(KafkaSettings())
+DECODER = Decoder(KafkaSettings(), is_plain=True)
 
 
 def fields_of(made: OrderCommand) -> dict[str, Any]:
@@ -139,6 +140,10 @@ def test_a_record_of_an_older_schema_lacks_what_has_a_default() -> None:
         ({"issued_at": 1.5}, "issued_at: expected microseconds since 1970, got 1.5"),
         ({"not_after": True}, "not_after: expected microseconds since 1970, got True"),
         ({"issued_at": 0}, "issued_at: 0 is not after 1970"),
+        (
+            {"not_after": NOW * 1000},
+            f"not_after: {NOW * 1000} is after the year 9999: expected microseconds since 1970",
+        ),
         ({"not_after": NOW - 1}, f"not_after: {NOW - 1} is before issued_at, which is {NOW}"),
         ({"items": None}, "items: expected a list, got None"),
         ({"items": "abc"}, "items: expected a list, got 'abc'"),
@@ -312,3 +317,18 @@ def test_any_record_is_a_command_or_malformed(fields: dict[str, Any]) -> None:
     except MalformedCommand:
         return
     assert read_command(fields_of(made)) == made
+
+
+@pytest.mark.parametrize("nanoseconds", [NOW * 1000, 2**62, -(2**62)])
+def test_a_time_that_no_calendar_has_is_read_so_that_its_field_can_be_named(nanoseconds: int) -> None:
+    stray = attrs.evolve(command(item()), not_after=Micros(nanoseconds))
+    with pytest.raises(MalformedCommand, match=r"^not_after: ") as caught:
+        read_command(DECODER.decode(encode_command(stray)))
+    assert caught.value.command_id == "c-1"
+
+
+def test_a_value_that_ends_too_early_is_said_to_be_cut_short() -> None:
+    value = encode_command(command(item()))
+    for length in range(10, len(value)):
+        with pytest.raises(ValueError, match="cut short"):
+            DECODER.decode(value[:length])
