@@ -26,6 +26,7 @@ from pipeline.orders.letters import dead_letter
 from pipeline.orders.planner import LATER, Plan
 from pipeline.orders.prices import Prices
 from pipeline.orders.sweeper import PULSE, Sweeper
+from pipeline.orders.syncer import Syncer
 from pipeline.orders.tickets import Line, Moment, Sending
 from pipeline.orders.trade_link import TradeLink
 
@@ -101,10 +102,12 @@ class Tenure:
     _looks: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOOKS_AT_ONCE), init=False)
     _finder: OrderFinder = attrs.field(init=False)
 
+    _syncer: Syncer = attrs.field(init=False)
     sweeper: Sweeper = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.link.listener = self
+        self._syncer = Syncer(self.ledger)
         self.sweeper = Sweeper(
             work=self,
             desk=self.desk,
@@ -123,6 +126,7 @@ class Tenure:
             with self.scope:
                 async with trio.open_nursery() as self._nursery:
                     nursery = self._nursery
+                    nursery.start_soon(self._syncer.run)
                     nursery.start_soon(self.results.run)
                     nursery.start_soon(self._keep_pulse)
                     await self.sweeper.look_after_kill_file()
@@ -227,7 +231,7 @@ class Tenure:
         if must_sync:
             self.seam("intended")
             started = trio.current_time()
-            await trio.to_thread.run_sync(self.ledger.sync)
+            await self._syncer.sync()
             self.stats.sync.observe(trio.current_time() - started)
             self.seam("synced")
 

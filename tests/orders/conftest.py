@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 import trio
 
+from pipeline.orders.syncer import Syncer
 from tests.orders.world import World
 
 T = TypeVar("T")
@@ -27,4 +28,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("key", "k")
     monkeypatch.setenv("secret", "s")
     monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    monkeypatch.setattr(Syncer, "run", _no_thread)
     return World(tmp_path)
+
+
+async def _no_thread(_: Syncer) -> None:
+    await trio.sleep_forever()

@@ -256,11 +256,13 @@ def test_a_prefix_of_the_file_is_a_prefix_of_history(
         ledger.close()
         cut = data.draw(st.integers(HEAD_BYTES, ends[-1]))
         os.truncate(ledger.path, cut)
+        left = len(ledger.path.read_bytes().rstrip(b"\0"))  # zeros are room
+        os.truncate(ledger.path, cut + data.draw(st.sampled_from([0, 1, 100, 5000])))
         found = open_ledger(Path(name), 3)
         kept = sum(end <= cut for end in ends) - 1
         history = [entry for batch in batches for entry in batch]
         assert found.state == state_of(history[:kept], ledger.state.identifier)
-        assert (found.recovery.entries, found.recovery.cut_bytes) == (kept, cut - ends[kept])
+        assert (found.recovery.entries, found.recovery.cut_bytes) == (kept, max(0, left - ends[kept]))
         found.append(KillSwitch(is_on=True, time=NOW))  # what comes next stands behind what was kept
         found.close()
         last = open_ledger(Path(name), 3)
@@ -329,12 +331,12 @@ class TestDamage:
         assert list(found.state.commands) == ["c-0", "c-1", "c-2"]
         found.close()
 
-    def test_zeros_at_the_end_are_no_entries(self, ledger: Ledger, folder: Path) -> None:
+    def test_zeros_at_the_end_are_room(self, ledger: Ledger, folder: Path) -> None:
         self.fill(ledger, sync=True)
         size = ledger.path.stat().st_size
         os.truncate(ledger.path, size + 4096)
         found = open_ledger(folder, 100)
-        assert (len(found.state.commands), found.recovery.cut_bytes) == (4, 4096)
+        assert (len(found.state.commands), found.recovery.cut_bytes) == (4, 0)
         found.close()
 
     def test_of_the_head(self, ledger: Ledger, folder: Path) -> None:
@@ -376,6 +378,138 @@ class TestDamage:
             file.write(ledger_module._frame(Later("c"), 0))  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=f"the entry at byte {at} is none of this version's"):
             open_ledger(folder, 100)
+
+
+def kept(ledger: Ledger) -> list[str]:
+    """The commands that another process finds."""
+    found = again(ledger)
+    found.close()
+    return list(found.state.commands)
+
+
+class TestRoom:
+    def test_entries_are_written_over_zeros(self, ledger: Ledger) -> None:
+        ledger.append(intent())
+        ledger.make_room()
+        size, end = ledger.size_bytes, ledger.path.stat().st_size
+        assert end == size + ledger_module.ROOM_BYTES
+        ledger.append(intent("c-2"), Published("c-2", 0))
+        ledger.sync()
+        assert ledger.path.stat().st_size == end, "a sync has nothing to tell but the entries"
+        assert ledger.is_synced
+        found = again(ledger)
+        assert found.recovery == Recovery(is_new=False, entries=3, cut_bytes=0)
+        assert found.state == ledger.state
+        assert found.path.stat().st_size == found.size_bytes == ledger.size_bytes, "room is made anew"
+        found.append(intent("c-3"))
+        assert kept(found) == ["c-1", "c-2", "c-3"]
+
+    def test_is_wanted_when_half_is_used(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ledger_module, "ROOM_BYTES", 4096)
+        monkeypatch.setattr(ledger_module, "_ROOM_SLICE", bytes(1024))
+        assert ledger.wants_room
+        ledger.make_room()
+        start, number = ledger.size_bytes, 0
+        while not ledger.wants_room:
+            ledger.append(intent(f"c-{number}", offset=number))
+            number += 1
+        assert 2048 < ledger.size_bytes - start < 2500
+        ledger.make_room()
+        assert not ledger.wants_room
+        assert ledger.path.stat().st_size == start + 2 * 4096
+
+    def test_can_be_used_up(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ledger_module, "ROOM_BYTES", 500)
+        monkeypatch.setattr(ledger_module, "_ROOM_SLICE", bytes(500))
+        ledger.make_room()
+        for number in range(20):
+            ledger.append(intent(f"c-{number}", offset=number))
+        assert ledger.path.stat().st_size == ledger.size_bytes
+        ledger.make_room()
+        assert ledger.path.stat().st_size == ledger.size_bytes + 500
+        assert len(kept(ledger)) == 20
+
+    def test_is_of_the_new_file_after_a_compaction(self, ledger: Ledger) -> None:
+        ledger.make_room()
+        ledger.append(intent())
+        ledger.compact()
+        assert ledger.wants_room
+        ledger.make_room()
+        ledger.append(intent("c-2"))
+        assert kept(ledger) == ["c-1", "c-2"]
+
+    def test_need_not_be_there(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(descriptor: int, data: bytes, at: int) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "pwrite", fail)
+        ledger.make_room()
+        ledger.append(intent())
+        ledger.sync()
+        assert kept(ledger) == ["c-1"]
+
+    def test_of_a_failing_disk_is_not_trusted(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(descriptor: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        ledger.append(intent())  # the disk may have failed at this one
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", fail)
+            with pytest.raises(LedgerBroken, match="Input/output error"):
+                ledger.make_room()
+        with pytest.raises(LedgerBroken):
+            ledger.sync()
+        assert not ledger.wants_room
+
+    def test_what_does_not_fit_is_taken_back_with_it(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        ledger.make_room()
+        size, whole = ledger.size_bytes, os.write
+
+        def write(descriptor: int, data: bytes) -> int:
+            if len(data) < 200:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return whole(descriptor, data[:50])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            with pytest.raises(OSError, match="Input/output error"):
+                ledger.append(intent("c-2"), intent("c-3"))
+        assert ledger.path.stat().st_size == size
+        ledger.append(intent("c-4"))
+        assert kept(ledger) == ["c-4"]
+
+    @pytest.mark.parametrize("sync", [True, False])
+    def test_hides_no_damage(self, ledger: Ledger, folder: Path, *, sync: bool) -> None:
+        ledger.make_room()
+        starts = []
+        for number in range(4):
+            if number == 3 and sync:
+                ledger.sync()
+            starts.append(ledger.size_bytes)
+            ledger.append(intent(f"c-{number}", offset=number))
+        end = ledger.size_bytes
+        ledger.close()
+        overwrite(ledger.path, starts[1], bytes(starts[2] - starts[1]))  # as if it had never left the cache
+        if sync:
+            with pytest.raises(ConfigError, match=f"damaged at byte {starts[1]}"):
+                open_ledger(folder, 100)
+        else:
+            found = open_ledger(folder, 100)
+            assert list(found.state.commands) == ["c-0"]
+            assert found.recovery.cut_bytes == end - starts[1]
+            found.append(intent("c-9"))
+            assert kept(found) == ["c-0", "c-9"], "what was cut off is gone for good"
+
+    def test_is_not_written_over_an_entry(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = os.pwrite
+
+        def write(descriptor: int, data: bytes, at: int) -> int:
+            assert ledger._guard.locked(), "or the event loop might append there"
+            return whole(descriptor, data, at)
+
+        monkeypatch.setattr(os, "pwrite", write)
+        ledger.make_room()
+        assert not ledger.wants_room
 
 
 def test_one_process_at_a_time(ledger: Ledger, folder: Path) -> None:
