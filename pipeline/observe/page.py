@@ -317,12 +317,15 @@ def _orders(status: Status, page: StatusPage) -> Html | None:
                     _state("killed", "") if killed else _state("live" if is_able else each["state"], ""),
                     _state(each["connection"], ""),
                     wording.count(sum(each["commands"].values())),
-                    wording.count(each["waiting"]),
-                    wording.count(each["pending"]),
+                    _listed(
+                        (each["waiting"], "waiting"),
+                        (each["pending"], "unanswered"),
+                        (each["unsettled"], "not settled in Kafka"),
+                    ),
                     unknown,
-                    wording.count(each["unsettled"]),
-                    wording.count(each["results"].get("acknowledged", 0)),
-                    wording.count(each["results"].get("rejected", 0)),
+                    _listed(
+                        *((each["results"].get(state, 0), state) for state in ("acknowledged", "rejected", "expired"))
+                    ),
                     ", ".join(f"{rule} {count}" for rule, count in sorted(each["refusals"].items())) or "0",
                     wording.count(each["open_orders"]),
                     _percentiles(page.latencies, ("orders", name)),
@@ -331,11 +334,15 @@ def _orders(status: Status, page: StatusPage) -> Html | None:
             )
         )
     columns = (
-        "Account", "State", "Connection", "#Commands", "#Waiting", "#Unanswered", "Outcome unknown",
-        "#Result not in Kafka", "#Acknowledged", "#Rejected", "Refused by rule", "#Open orders",
-        "#From command to wire", "Last error",
+        "Account", "State", "Connection", "#Commands", "Under way", "Outcome unknown", "Results",
+        "Refused by rule", "#Open orders", "#Until sent", "Last error",
     )  # fmt: skip
     return _table("Orders", columns, rows) if rows else None
+
+
+def _listed(*found: tuple[int, str]) -> str:
+    """Numbers of what there is any of."""
+    return ", ".join(f"{wording.count(number)} {what}" for number, what in found if number) or "0"
 
 
 def _process(status: Status, page: StatusPage) -> Html | None:

@@ -88,7 +88,11 @@ def test_a_killed_account_stands_out() -> None:
 
 def test_what_the_venue_refused_and_what_is_not_in_kafka_is_shown() -> None:
     shown = section(stats(results={"acknowledged": 4, "rejected": 31}, refusals={"price_band": 1}, unsettled=17))
-    for name, cell in (("Rejected", "31"), ("Refused by rule", "price_band 1"), ("Result not in Kafka", "17")):
+    for name, cell in (
+        ("Results", "4 acknowledged, 31 rejected"),
+        ("Refused by rule", "price_band 1"),
+        ("Under way", "17 not settled in Kafka"),
+    ):
         assert f'data-label="{name}"' in shown
         assert f">{cell}</td>" in shown
 
