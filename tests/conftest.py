@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Any, Protocol
 
 import hypothesis
 import pytest
 import structlog
 
 from pipeline.observe.recent import RECENT
+from tests.schedule import FileByFile
 from tests.services import KafkaBroker, KafkaCluster, SchemaRegistry, SecuredBroker
 
 _SERVICES = frozenset({"broker", "own_broker", "secured_broker", "cluster", "registry", "own_registry", "browser"})
@@ -29,13 +30,22 @@ class OwnBroker(Protocol):
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks what uses a service, directly or through other fixtures, so that the mark is never forgotten."""
+    waiting = set()
     for item in items:
         if _SERVICES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.services)
-            # Of tests that run side by side, those of one folder share their services.
-            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+            waiting.add(item.path)
+    if hasattr(config, "workerinput"):
+        # Files that mostly wait go first: the quick ones then keep every processor busy to the end.
+        items.sort(key=lambda item: item.path not in waiting)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
+    """How tests run side by side."""
+    return FileByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -58,16 +68,19 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
         yield broker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def secured_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    """The broker with TLS, logins and rights that all tests share: use users and topics of your own."""
+    """The broker with TLS, logins and rights that a module's tests share: use users and topics of your own."""
     with SecuredBroker(tmp_path_factory.mktemp("secured-kafka")) as broker:
         yield broker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """Three brokers that all tests share; one may kill them, and starts them again."""
+    """Three brokers that a module's tests share; one may kill them, and starts them again.
+
+    They keep a third of a processor busy with each other, so they do not outlive the module.
+    """
     with KafkaCluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.k8s.manifests import KUSTOMIZATIONS, Manifests, render
-
-_HERE = Path(__file__).parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,16 +15,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps this folder's tests together, and those that take minutes out unless they are asked for."""
-    for item in items:
-        if item.path.is_relative_to(_HERE):
-            item.add_marker(pytest.mark.xdist_group("k8s"))
-    for marker in ("image", "kube"):
-        if marker in config.option.markexpr:
-            continue
-        wanted = [item for item in items if item.get_closest_marker(marker) is None]
-        config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
-        items[:] = wanted
+    """Takes the tests that last minutes out, unless they are asked for."""
+    unwanted = {marker for marker in ("image", "kube") if marker not in config.option.markexpr}
+    left = {item for item in items if unwanted.intersection(mark.name for mark in item.iter_markers())}
+    config.hook.pytest_deselected(items=[item for item in items if item in left])
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session")
