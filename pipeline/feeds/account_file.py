@@ -48,6 +48,14 @@ class _Content(_About):
     ended: list[_Entry]
 
 
+# msgspec works out a type when it first meets it, and ends the process if two threads do so at once (seen with 0.22.0):
+# so all that worker threads read here is worked out before there are any.
+_about = msgspec.json.Decoder(_About)
+_content = msgspec.json.Decoder(_Content)
+for _kind in _KINDS.values():
+    msgspec.json.Decoder(_kind)
+
+
 @attrs.frozen
 class AccountFile:
     """The file of one account. Its methods block, and belong to a worker thread."""
@@ -94,12 +102,12 @@ def encode(image: AccountImage, venue: str, account: str, now: Micros) -> bytes:
 def decode(text: bytes, venue: str, account: str) -> AccountImage:
     """The image. Raises `BadMessage` for what is damaged, of another version or of another account."""
     try:
-        about = msgspec.json.decode(text, type=_About)
+        about = _about.decode(text)
         if about.version != VERSION:
             raise BadMessage(f"it is of version {about.version}, not {VERSION}")
         if (about.venue, about.account) != (venue, account):
             raise BadMessage(f"it is about {about.account} of {about.venue}, not {account} of {venue}")
-        content = msgspec.json.decode(text, type=_Content)
+        content = _content.decode(text)
         present, ended = ([_shown(entry) for entry in part] for part in (content.present, content.ended))
     except (msgspec.MsgspecError, TypeError, ValueError) as error:
         raise BadMessage(f"it is damaged: {error}") from None

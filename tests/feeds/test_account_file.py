@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -110,6 +112,21 @@ def test_types_are_not_worked_out_anew_for_each_event(monkeypatch: pytest.Monkey
     encode(image, "toy", "main", micros(9))
     monkeypatch.delattr(msgspec.structs, "fields")  # takes a millisecond, in a thread that the event loop waits for
     assert encode(image, "toy", "main", micros(9))
+
+
+def test_threads_that_read_work_out_no_types(file: AccountFile) -> None:
+    """Two that did so at once ended the process. A process of its own, as here others have worked them out already."""
+    file.write(everything(), micros(9))
+    program = """
+import sys
+from pathlib import Path
+from pipeline.feeds import account_file
+
+for kind in (account_file._About, account_file._Content, account_file._Entry, *account_file._KINDS.values()):
+    kind.__annotations__ = dict.fromkeys(kind.__annotations__, "NotKnown")
+assert account_file.AccountFile(Path(sys.argv[1]), "toy", "main").read().present
+"""
+    subprocess.run([sys.executable, "-c", program, str(file.directory)], check=True)
 
 
 def test_nobody_else_may_read_it(file: AccountFile) -> None:
