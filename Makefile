@@ -1,8 +1,8 @@
 # Needs git, make and Python 3.11 or newer; `make test PYTHON=python3.13` uses another one, in a virtual environment of its own.
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# Three at a time, as services are mostly waited for; tests that share a service stay together.
-PYTEST := -m pytest -n 3 --dist loadgroup
+# Three at a time, as services are mostly waited for.
+PYTEST := -m pytest -n 3
 LOCK_ARGS ?=
 BENCH_ARGS ?=
 
@@ -24,7 +24,7 @@ SOURCE ?= unknown
 AUTOBAHN := .venv-autobahn
 PYTHON2 ?= python2.7
 
-.PHONY: demo test test-quick bench autobahn manifests image test-image test-kube docs sbom licences check lint typecheck format lock python clean help
+.PHONY: demo test collected test-quick bench autobahn manifests image test-image test-kube docs sbom licences check lint typecheck format lock python clean help
 
 help:
 	@echo 'make demo        start the pipeline on simulated venues; needs no keys and no Kafka'
@@ -47,8 +47,16 @@ help:
 demo: $(RUN)/installed-$(VERSION)
 	$(RUN)/bin/python -m pipeline demo
 
-test: check
+# Tests start some hundred Python processes, each of which would compile the program anew where this is set.
+test test-quick collected manifests: export PYTHONDONTWRITEBYTECODE :=
+
+test: $(DEV)/installed-$(VERSION)
+	@$(MAKE) --no-print-directory -j 3 lint typecheck collected
 	$(DEV)/bin/python $(PYTEST) $(PYTEST_ARGS)
+
+# Compiles the tests once instead of in each of pytest's processes; what fails here is told by the run.
+collected: $(DEV)/installed-$(VERSION)
+	@$(DEV)/bin/python -m pytest --collect-only -qq >/dev/null 2>&1 || true
 
 test-quick: $(DEV)/installed-$(VERSION)
 	$(DEV)/bin/python $(PYTEST) -m 'not services' $(PYTEST_ARGS)
