@@ -40,7 +40,7 @@ from tests.orders.samples import NOW, command, instrument, item
 T = TypeVar("T")
 TOPIC = "order.order_command.bybit.main"
 HANG_GUARD = 120.0
-_DECODER = Decoder(KafkaSettings())
+_DECODER = Decoder(KafkaSettings(), is_plain=True)
 
 
 class Crash(BaseException):
