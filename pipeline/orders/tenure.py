@@ -266,16 +266,22 @@ class Tenure:
     # What the desk wants to have written and told.
 
     def tell(self) -> None:
-        """Note what the desk has come to, then tell it; whoever waits for news is woken."""
+        """Note what the desk has come to, then tell it; whoever waits for news is woken.
+
+        After a stall it is only noted: another owner may have told something else. Whoever is the owner next with this
+        ledger looks for it in Kafka, and tells it if nobody has.
+        """
         self._append()
         desk = self.desk
+        for record, reason in desk.blotter.take_letters():
+            self.publish(dead_letter(desk.venue, desk.account, record, reason, Micros(self.clock())))
+        if self._has_stood_still:
+            return
         results = desk.blotter.take_results()
         if any(line is not None for _, line in results):
             self.seam("noted")
         for result, line in results:
             self._publish(result, line)
-        for record, reason in desk.blotter.take_letters():
-            self.publish(dead_letter(desk.venue, desk.account, record, reason, Micros(self.clock())))
         if results:
             self.seam("told")
         self._commit()
@@ -298,6 +304,8 @@ class Tenure:
         self.results.publish(result, None if line is None else delivered)
 
     def _commit(self) -> None:
+        if self._has_stood_still:
+            return
         for partition, offset, mark in self.desk.committable(self.now()):
             self.commits.settle(partition, offset, mark)
         self._append()
@@ -418,9 +426,13 @@ class Tenure:
 
     def check_pulse(self) -> None:
         """Raises `Stalled` if nothing may be sent before the topic was joined anew."""
-        stood = trio.current_time() - self._pulse_at
-        if stood > STALL:
+        if self._has_stood_still:
+            stood = trio.current_time() - self._pulse_at
             raise Stalled(f"the process stood still for {stood:.1f} s: its commands may be somebody else's by now")
+
+    @property
+    def _has_stood_still(self) -> bool:
+        return trio.current_time() - self._pulse_at > STALL
 
     def start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Do something beside everything else, for as long as this lasts."""

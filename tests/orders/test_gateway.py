@@ -7,9 +7,10 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from pipeline.exchanges.trading import ItemAnswer, ReportedLimit
+from pipeline.exchanges.trading import Answer, ItemAnswer, ReportedLimit
 from pipeline.model.errors import ConfigError, Refused
 from pipeline.model.events import DeadLetter, Micros
 from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, KILL, MASS_CANCEL, RESUME
@@ -492,6 +493,29 @@ async def test_who_stood_still_gives_the_topic_up(autojump_clock: MockClock, wor
         assert any(line.is_closed for line in world.lines)
         world.order("c-1")
         await world.settled_after("c-1")
+
+
+@pytest.mark.parametrize("end", ["answered", "over"])
+async def test_who_stood_still_tells_nothing_more(autojump_clock: MockClock, world: World, end: str) -> None:
+    """Not of what came meanwhile either: another owner may have told what became of it."""
+    world.exchange.held = []
+    async with world.running() as gateway:
+        world.order("c-1", client_order_id="mine")
+        await world.passed("sent")
+        await trio.testing.wait_all_tasks_blocked()
+        old, told, committed = gateway._tenure, list(world.results), world.topic.committed
+        assert old is not None
+        autojump_clock.jump(STALL + 1)  # nobody else has had a turn yet to see how late it is
+        if end == "answered":
+            [request] = old.desk._in_flight._sent
+            old.answered(Answer(request, (ItemAnswer(accepted=True, order_id="v-mine"),)))
+        else:
+            old.over(list(old.desk._in_flight._sent), "cut")
+        await old.ended.wait()
+        assert (world.results, world.topic.committed) == (told, committed)
+        await world.settled_after("c-1")
+    assert len(world.finals("c-1")) == 1
+    assert world.exchange.asked["create", "mine"] == 1
 
 
 async def test_only_one_process_works_with_a_ledger(autojump_clock: MockClock, world: World) -> None:
