@@ -42,6 +42,10 @@ class Admission:
     """By partition, before which offset an earlier owner may have sent what our ledger does not know."""
     _have: set[tuple[int, int, int]] = attrs.field(factory=set, init=False)
     """Final results that Kafka has: partition, offset, item."""
+    _told: set[tuple[int, int]] = attrs.field(factory=set, init=False)
+    """Commands that Kafka has any result of: partition, offset."""
+    _settled_by_owners: set[int] = attrs.field(factory=set, init=False)
+    """Partitions whose offset an owner has committed; without its mark, somebody may have put it there by hand."""
     _live: set[str] = attrs.field(factory=set, init=False)
     """Identifiers of commands that are not settled."""
     _recovered: dict[tuple[int, int], Ticket] = attrs.field(factory=dict, init=False)
@@ -53,12 +57,15 @@ class Admission:
         What the ledger has left open is looked up, or published if only that was missing.
         """
         self._have = {(each["partition"], each["offset"], each["item"]) for each in results if each["is_final"]}
-        seen = {fields["partition"] for fields in results}
+        self._told = {(each["partition"], each["offset"]) for each in results}
+        seen = {partition for partition, _ in self._told}
         for holding in holdings:
             at, mark = holding.partition, claim(holding, self.known, moment.wall)
             self._progress[at] = Progress(self.topic, at, holding.start, holding.end, mark.since)
             is_virgin = not holding.is_committed and at not in seen
             self._doubtful[at] = 0 if is_virgin else mark.doubtful_until
+            if holding.mark is not None:
+                self._settled_by_owners.add(at)
             if mark.is_killed:
                 self.switch.inherit(moment)
         for command_id, known in self.known.commands.items():
@@ -73,8 +80,8 @@ class Admission:
         progress = self._progress.get(place.partition)
         if progress is None:
             return  # whoever holds that partition has taken it for doubtful
-        if place.offset < progress.next_offset:
-            for line in ticket.lines:  # another owner has settled it
+        if place.offset < progress.next_offset and place.partition in self._settled_by_owners:
+            for line in ticket.lines:
                 self.blotter.note(Published(*line.key))
             return
         self._recovered[place.partition, place.offset] = ticket
@@ -127,7 +134,9 @@ class Admission:
 
     def _receive(self, ticket: Ticket, moment: Moment) -> None:
         """A command of ours that is new, as far as this ledger and the results tell."""
-        is_doubtful = ticket.place.offset < self._doubtful.get(ticket.place.partition, 0)
+        place = ticket.place
+        # If it was told of and our ledger does not know it, that is older than it was: a copy that was put back.
+        is_doubtful = place.offset < self._doubtful.get(place.partition, 0) or place[1:] in self._told
         if ticket.action == KILL:
             # However old: what it is for may be as urgent as ever, and it can be taken back.
             self.switch.kill(ticket.reason, moment)

@@ -365,7 +365,7 @@ def _read(path: Path, remembered: int) -> tuple[LedgerState, int, int, int]:
     if at < max(known, _known_behind(data, at, found)):
         # It was on disk, so something may have been sent on its strength.
         what = f"damaged at byte {at}: what was sent cannot be told any more"
-        cure = "restore the file, or move its folder away: what is open then is looked up at the venue, and not sent"
+        cure = "move its folder away (never put an older copy there): what is open then is looked up, and not sent"
         raise ConfigError([f"orders.directory: {path}: {what}; {cure}"])
     return state, count, at, found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import attrs
+import shutil
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -110,7 +111,7 @@ async def test_the_topic_read_again_from_the_beginning_is_sent_no_second_time(
     async with world.running():
         await world.settled_after("c-c")
     assert world.topic.committed is not None
-    world.topic.committed = (0, attrs.evolve(world.topic.committed[1]))
+    world.topic.committed = (0, world.topic.committed[1])
     async with world.running() as gateway:
         world.order("c-d", client_order_id="d")
         await world.settled_after("c-d")
@@ -193,6 +194,34 @@ async def test_the_kill_switch_outlives_disk_and_process(autojump_clock: MockClo
         await world.settled()
 
 
+async def test_an_older_copy_of_the_ledger_sends_nothing_that_was_told_of(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.order("c-1", client_order_id="first")
+    async with world.running():
+        await world.settled_after("c-1")
+    shutil.copytree(world.folder / "ledger", world.folder / "copy")
+    world.order("c-2", client_order_id="second")
+    await world.live_and_die("answered")
+    assert world.states("c-2")
+    async with world.running("copy"):
+        await world.settled_after("c-2")
+    assert world.exchange.asked == {("create", "first"): 1, ("create", "second"): 1}
+    assert [final.state for final in world.finals("c-2")] == ["acknowledged"]
+
+
+async def test_offsets_set_by_hand_take_no_result_away(autojump_clock: MockClock, world: World) -> None:
+    world.order("c-1", client_order_id="sent")
+    world.order("c-2", client_order_id="too")
+    await world.live_and_die("answered")
+    world.topic.committed = (2, None)
+    async with world.running():
+        await world.final("c-1")
+        await world.final("c-2")
+    assert world.exchange.asked == {("create", "sent"): 1, ("create", "too"): 1}
+    assert [final.state for name in ("c-1", "c-2") for final in world.finals(name)] == ["acknowledged"] * 2
+
+
 async def test_a_topic_that_ends_before_what_is_settled_is_refused(autojump_clock: MockClock, world: World) -> None:
     for n in range(3):
         world.order(f"c-{n}")
@@ -243,7 +272,7 @@ async def test_a_replay_is_known_by_its_place_alone(autojump_clock: MockClock, w
     async with world.running():
         await world.settled_after("c-4")
     del world.results[:]
-    world.topic.committed = (0, attrs.evolve(world.topic.committed[1])) if world.topic.committed else None
+    world.topic.committed = (0, world.topic.committed[1]) if world.topic.committed else None
     async with world.running() as gateway:
         await world.settled()
         await world.state(gateway, "owner")

@@ -291,7 +291,7 @@ class Topic:
     """The command topic with one partition, and what its group has committed."""
 
     values: list[bytes] = attrs.field(factory=list)
-    committed: tuple[int, Mark] | None = None
+    committed: tuple[int, Mark | None] | None = None
     news: trio.Event = attrs.field(factory=trio.Event)
 
     def append(self, value: bytes) -> None:
