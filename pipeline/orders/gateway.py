@@ -94,6 +94,8 @@ class Gateway:
     _ledger: Ledger | None = attrs.field(default=None, init=False)
     _commands: Commands | None = attrs.field(default=None, init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
+    _lost: str = attrs.field(default="", init=False)
+    """Why the last tenure was cut short; empty while one lasts, and after one that was given up."""
 
     def __attrs_post_init__(self) -> None:
         self.stats = OrderStats(self.venue.name, self.account)
@@ -199,7 +201,7 @@ class Gateway:
         tenure, self._tenure = self._tenure, None
         if tenure is not None:
             self.stats.losses += 1
-            self.stats.last_error = reason
+            self._lost = reason
             log.error("orders_lost", account=self.name, text=reason)
             tenure.scope.cancel()
 
@@ -225,12 +227,15 @@ class Gateway:
             ledger.close()
 
     async def _hold(self, tenure: Tenure, holdings: Sequence[Holding]) -> None:
-        self.stats.state = "owner"
+        self.stats.state, self._lost = "owner", ""
         try:
             await tenure.run(holdings)
         finally:
             if self._tenure is tenure:
                 self._tenure = None
+            if self._tenure is None:  # else another one has begun, and tells its own
+                self.stats.state, self.stats.connection = "joining", "waiting"
+                self.stats.last_error = self._lost or self.stats.last_error
 
     async def _until_stopped(self, commands: Commands) -> None:
         await self._stopping.wait()
