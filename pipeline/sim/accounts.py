@@ -18,12 +18,12 @@ from pipeline.sim.clock import SimulatedClock
 from pipeline.sim.floor import Market
 from pipeline.sim.listing import Listing
 from pipeline.sim.settings import Account
+from pipeline.sim.worth import SCALE, average_of, fee_of, is_spot, profit, rounded, value_of
 
 CLOSED_KEPT = 1000
 """Closed orders that an account remembers."""
 FILLS_KEPT = 100_000
 OPEN = ("new", "partially_filled")
-_SCALE = Decimal("0.00000001")
 _NOTHING = Decimal(0)
 
 Number = Decimal | str | int
@@ -292,7 +292,7 @@ class SimulatedAccount:
             raise ValueError(f"size: {amount} is more than the remaining {order.remaining}")
         at = order.price or mark if price is None else _amount("price", price)
         worth, rate = value_of(listing, at, amount), self.settings.maker_fee if maker else self.settings.taker_fee
-        fee, fee_coin = _fee(listing, order.side, at, amount, rate)
+        fee, fee_coin = fee_of(listing, order.side, at, amount, rate)
         before = self.position(order.market, order.symbol)
         position, closed, pnl = before, _NOTHING, _NOTHING
         now_us = self.clock.now_us()
@@ -343,7 +343,7 @@ class SimulatedAccount:
         fraction, mark, now_us = _decimal("rate", rate), self.mark(listing), self.clock.now_us()
         amount = abs(position.size)
         worth = value_of(listing, mark, amount)
-        paid = (worth * fraction * (1 if position.size > 0 else -1)).quantize(_SCALE)
+        paid = (worth * fraction * (1 if position.size > 0 else -1)).quantize(SCALE)
         self.sequence += 1
         fill = Fill(
             self.identify(self.index, "fill", self.sequence), "funding", self.sequence, None, market, symbol,
@@ -420,7 +420,7 @@ class SimulatedAccount:
         now_us: int,
     ) -> Order:
         filled = order.filled + size
-        average = _average(listing, order.average_price or _NOTHING, order.filled, price, size)
+        average = average_of(listing, order.average_price or _NOTHING, order.filled, price, size)
         order = attrs.evolve(
             order,
             filled=filled,
@@ -486,32 +486,6 @@ class SimulatedAccount:
             listener(self, changes)
 
 
-def is_spot(listing: Listing) -> bool:
-    """Whether trading it exchanges coins instead of opening a position."""
-    return listing.market.lower() == "spot"
-
-
-def value_of(listing: Listing, price: Decimal, size: Decimal) -> Decimal:
-    """What a size is worth: quote currency; of inverse contracts and of options priced in base currency, base."""
-    amount = size * (listing.contract_value or 1)
-    if _is_reciprocal(listing):
-        return (amount / price).quantize(_SCALE)
-    return amount * price
-
-
-def profit(listing: Listing, entry: Decimal, exit_price: Decimal, size: Decimal) -> Decimal:
-    """Of a signed size that was entered and left at these prices, before fees, in the settlement coin."""
-    amount = size * (listing.contract_value or 1)
-    if _is_reciprocal(listing):
-        return (amount / entry - amount / exit_price).quantize(_SCALE)
-    return amount * (exit_price - entry)
-
-
-def _is_reciprocal(listing: Listing) -> bool:
-    """Sized in quote currency and settled in base: everything inverse but options."""
-    return listing.inverse and listing.option is None
-
-
 def _decimal(name: str, value: Number) -> Decimal:
     if isinstance(value, float | bool):
         raise ValueError(f"{name}: {value!r} is no exact number")
@@ -529,32 +503,6 @@ def _amount(name: str, value: Number) -> Decimal:
     if number <= 0:
         raise ValueError(f"{name}: {value} is not above zero")
     return number
-
-
-def _average(listing: Listing, price: Decimal, size: Decimal, new_price: Decimal, new_size: Decimal) -> Decimal:
-    """The price of two sizes together."""
-    if not size:
-        return new_price
-    if _is_reciprocal(listing):
-        exact = (size + new_size) / (size / price + new_size / new_price)
-    else:
-        exact = (size * price + new_size * new_price) / (size + new_size)
-    return _rounded(exact)
-
-
-def _rounded(number: Decimal) -> Decimal:
-    """At most as many decimals as venues print; fewer stay fewer."""
-    exponent = number.as_tuple().exponent
-    return number.quantize(_SCALE) if isinstance(exponent, int) and exponent < -8 else number
-
-
-def _fee(listing: Listing, side: str, price: Decimal, size: Decimal, rate: Decimal) -> tuple[Decimal, str]:
-    """Amount and coin: on spot of what is received, a rebate of what is given; elsewhere of the settlement coin."""
-    if not is_spot(listing):
-        coin = listing.settle or listing.quote
-        return (value_of(listing, price, size) * rate).quantize(_SCALE), coin
-    in_base = (side == "buy") == (rate >= 0)
-    return (size if in_base else size * price) * rate, listing.base if in_base else listing.quote
 
 
 def _flows(listing: Listing, fill: Fill) -> dict[str, Decimal]:
@@ -583,7 +531,7 @@ def _moved(
         updated_us=now_us,
     )
     if not position.size or position.size * after < 0:  # opened, or turned round: the account of it begins anew
-        own_fee = _rounded(fee * abs(after) / abs(size))
+        own_fee = rounded(fee * abs(after) / abs(size))
         moved = attrs.evolve(
             moved, entry_price=price, pnl=_NOTHING, fees=own_fee, funding=_NOTHING, opened_us=now_us
         )  # fmt: skip
@@ -591,7 +539,7 @@ def _moved(
     entry = (
         position.entry_price
         if closed
-        else _average(listing, position.entry_price, abs(position.size), price, abs(size))
+        else average_of(listing, position.entry_price, abs(position.size), price, abs(size))
     )
     moved = attrs.evolve(
         moved, entry_price=entry if after else _NOTHING, pnl=position.pnl + pnl, fees=position.fees + fee

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from pipeline.sim.accounts import Balance, Fill, Order, Position, SimulatedAccount, is_spot, value_of
+from pipeline.sim.accounts import Balance, Fill, Order, Position, SimulatedAccount
 from pipeline.sim.listing import Listing
+from pipeline.sim.worth import is_spot, value_of
 
 LEVERAGE = 10
 MAINTENANCE = Decimal("0.005")

@@ -12,10 +12,11 @@ from typing import Literal
 
 import attrs
 
-from pipeline.sim.accounts import Order, SimulatedAccount, is_spot, value_of
+from pipeline.sim.accounts import Order, SimulatedAccount
 from pipeline.sim.floor import Floor
 from pipeline.sim.listing import Listing
 from pipeline.sim.market import Engine
+from pipeline.sim.worth import is_spot, value_of
 
 Problem = Literal[
     "price_step", "size_step", "too_small", "too_large", "too_little_value", "duplicate", "nothing_to_reduce",

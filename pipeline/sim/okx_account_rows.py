@@ -7,10 +7,11 @@ from decimal import Decimal
 from typing import Any
 from zlib import crc32
 
-from pipeline.sim.accounts import Balance, Fill, Position, SimulatedAccount, is_spot
+from pipeline.sim.accounts import Balance, Fill, Position, SimulatedAccount
 from pipeline.sim.floor import Market
 from pipeline.sim.listing import Listing
 from pipeline.sim.okx_streams import plain
+from pipeline.sim.worth import is_spot
 
 LEVERAGE = 10
 
