@@ -54,8 +54,13 @@ class Admission:
     def begin(self, holdings: Iterable[Holding], results: Sequence[Mapping[str, Any]], moment: Moment) -> None:
         """These partitions are ours. `results` are the fields of all results of their commands, as far as they matter.
 
-        What the ledger has left open is looked up, or published if only that was missing.
+        What the ledger has left open is looked up, or published if only that was missing. Commands of others are known
+        by their results from now on: a copy of one is a repetition.
         """
+        places = {each["command_id"]: Place(each["topic"], each["partition"], each["offset"]) for each in results}
+        for command_id, place in places.items():
+            if self.known.place(command_id) is None:
+                self.blotter.note(Remembered(command_id, *place))
         self._have = {(each["partition"], each["offset"], each["item"]) for each in results if each["is_final"]}
         self._told = {(each["partition"], each["offset"]) for each in results}
         seen = {partition for partition, _ in self._told}
@@ -117,7 +122,7 @@ class Admission:
             stats.replayed += 1
             self.blotter.note(Remembered(ticket.command_id, *place))
             return None
-        if ticket.command_id in self._live or self.known.place(ticket.command_id) is not None:
+        if ticket.command_id in self._live or self.known.place(ticket.command_id) not in (None, place):
             stats.repeated += 1
             return None
         self._live.add(ticket.command_id)
@@ -142,6 +147,9 @@ class Admission:
             self.switch.kill(ticket.reason, moment)
             message = "new orders are refused, open ones are being cancelled"
             self.blotter.finish(ticket.lines[0], "acknowledged", moment, message=message)
+        elif not is_doubtful and ticket.ahead > self.max_age:
+            why = f"issued_at is {ticket.ahead:.0f} s ahead of this machine's clock, more than orders.max_age"
+            self.blotter.refuse_all(ticket, "connector", "clock", why, "retryable", moment)
         elif not is_doubtful:
             self.queue.append(ticket)
         elif ticket.action == RESUME:

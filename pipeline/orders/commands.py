@@ -210,6 +210,8 @@ def _check_new(action: str, item: OrderItem) -> None:
 def _check_known(action: str, item: OrderItem) -> None:
     if item.client_order_id is None and item.order_id is None:
         raise BadMessage(f"client_order_id: is missing, and order_id too: {action} needs one of them")
+    if item.client_order_id is not None and item.order_id is not None:
+        raise BadMessage("order_id: is given beside client_order_id, and they may name two orders: give one of them")
     for name in _OF_NEW_ORDERS:
         if getattr(item, name) not in (None, False):
             raise BadMessage(f"{name}: {action} does not change it")

@@ -64,7 +64,8 @@ class InFlight:
         sending = self._sent.pop(answer.request_id, None)
         if sending is None:
             return
-        if any(item.error_class == "rate_limited" for item in answer.items) and not answer.limits:
+        is_told = any(limit.remaining <= 0 for limit in answer.limits)
+        if any(item.error_class == "rate_limited" for item in answer.items) and not is_told:
             for cost in sending.costs:
                 self.budgets.hold(cost, moment.mono + cost.rate.seconds, moment.mono)
         if (sweep := self._sweeps.pop(answer.request_id, None)) is not None:
@@ -87,6 +88,7 @@ class InFlight:
             "answered_time": moment.wall,
         }
         if item.accepted is None:
+            line.open_answer = item
             self.unknowns.add(line, moment, **told)
         elif item.accepted:
             if line.ticket.action == CREATE and line.trade is not None:

@@ -67,6 +67,10 @@ class Planner:
             ticket = self.queue[0]
             if ticket.is_late(moment):
                 self.blotter.expire_waiting(ticket, moment)
+            elif ticket.action == CANCEL_ALL and (unknown := self._unknown_scope(ticket)):
+                self.blotter.refuse(ticket.lines[0], "guard", "instrument", unknown, "permanent", moment)
+                self.queue.popleft()
+                continue
             elif ticket.action == CANCEL_ALL:
                 if not plan.sendings:
                     self.queue.popleft()
@@ -120,6 +124,15 @@ class Planner:
                 return False
         ticket.chunks = self._chunks(ticket, price_of, moment)
         return True
+
+    def _unknown_scope(self, ticket: Ticket) -> str:
+        """What of a cancel_all's scope is not known: nothing is open there, and to say so would calm for a typo."""
+        market, instrument = ticket.market, ticket.instrument
+        if market is not None and not any(known == market for known, _ in self.catalogue):
+            return f"{self.venue} has no market {market} that is known"
+        if market is not None and instrument is not None and (market, instrument) not in self.catalogue:
+            return f"{self.venue} {market} has no instrument {instrument} that is known"
+        return ""
 
     def _part(self, ticket: Ticket, moment: Moment) -> deque[tuple[Line, ...]]:
         """A mass_cancel as one request, unless the venue has none there."""

@@ -26,6 +26,16 @@ def claim(holding: Holding, known: LedgerState, now: Micros) -> Mark:
     return Mark(known.identifier, since, doubtful, is_killed=is_killed)
 
 
+def is_whole(known: LedgerState, topic: str, holding: Holding) -> bool:
+    """Whether the ledger has all that happened in a partition; not a new one, an older copy, or after another owner."""
+    mark = holding.mark
+    return (
+        mark is not None
+        and mark.owner == known.identifier
+        and known.done.get((topic, holding.partition), 0) >= holding.start
+    )
+
+
 def taken(place: Place, read: OrderCommand | MalformedCommand, consumed: Micros, max_age: float) -> Ticket:
     """A record that was just read."""
     if isinstance(read, MalformedCommand):
@@ -40,6 +50,7 @@ def taken(place: Place, read: OrderCommand | MalformedCommand, consumed: Micros,
         command.action,
         command.reason,
         consumed,
+        (command.issued_at - consumed) / 1e6,
         deadline,
         command.market,
         command.instrument,

@@ -27,6 +27,7 @@ from pipeline.orders.planner import LATER, Plan
 from pipeline.orders.prices import Prices
 from pipeline.orders.sweeper import PULSE, Sweeper
 from pipeline.orders.syncer import Syncer
+from pipeline.orders.takeover import is_whole
 from pipeline.orders.tickets import Line, Moment, Sending
 from pipeline.orders.trade_link import TradeLink
 
@@ -341,8 +342,7 @@ class Tenure:
 
     async def _begin(self, holdings: Sequence[Holding]) -> None:
         results: Sequence[Mapping[str, Any]] = ()
-        if any(holding.start < holding.end for holding in holdings) or self.desk.known.oldest_unsettled() is not None:
-            since = self._results_since(holdings)
+        if (since := self._results_since(holdings)) is not None:
             log.info("results_read_back", account=self.link.id, since_ms=since)
             results = await trio.to_thread.run_sync(self.read_results, since)
         try:
@@ -355,14 +355,18 @@ class Tenure:
             self.commits.settle(partition, offset, mark)
         self.tell()
 
-    def _results_since(self, holdings: Iterable[Holding]) -> int:
-        """In milliseconds: before then no result can be of a command that is not settled."""
+    def _results_since(self, holdings: Iterable[Holding]) -> int | None:
+        """In milliseconds: no result that matters is older. None: none matters."""
+        desk = self.desk
         times = [
             0 if holding.mark is None else holding.mark.since for holding in holdings if holding.start < holding.end
         ]
-        if (oldest := self.desk.known.oldest_unsettled()) is not None:
+        if (oldest := desk.known.oldest_unsettled()) is not None:
             times.append(oldest)
-        return max(0, min(times, default=0) // 1000 - MARGIN_MS)
+        if not all(is_whole(desk.known, desk.topic, holding) for holding in holdings):
+            # A copy of a command that our ledger does not know is too old to be sent by then.
+            times.append(self.clock() - round(2e6 * desk.settings.max_age))
+        return max(0, min(times) // 1000 - MARGIN_MS) if times else None
 
     # Unknown outcomes.
 

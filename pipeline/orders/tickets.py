@@ -8,7 +8,7 @@ from math import inf
 
 import attrs
 
-from pipeline.exchanges.trading import Cost, TradeItem, TradeRequest
+from pipeline.exchanges.trading import Cost, ItemAnswer, TradeItem, TradeRequest
 from pipeline.model.header import Micros
 from pipeline.model.orders import OrderItem, OrderResult
 from pipeline.orders.ledger_entries import Place
@@ -49,6 +49,8 @@ class Line:
     connection: str = ""
     """That it was sent over."""
     sent_time: Micros | None = None
+    open_answer: ItemAnswer | None = None
+    """What the venue said without telling whether it was done."""
     not_arrived_rule: str = "not_arrived"
     """By which it is rejected when the venue knows nothing of it."""
     arrives_until: float = inf
@@ -81,6 +83,8 @@ class Ticket:
     reason: str | None = None
     consumed: Micros | None = None
     """When it was taken from Kafka."""
+    ahead: float = 0.0
+    """Seconds by which it was issued later than that."""
     deadline: Micros | None = None
     """It is never sent later than this; None: it is not to be sent at all."""
     market: str | None = None

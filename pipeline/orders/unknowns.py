@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 import attrs
 
 from pipeline.exchanges.trading import TradeItem
 from pipeline.exchanges.venue import Catalogue
 from pipeline.model.account import Order
+from pipeline.model.orders import ErrorClass
 from pipeline.orders.blotter import Blotter
 from pipeline.orders.resolver import Verdict, judge, pause
 from pipeline.orders.tickets import Line, Moment, Stage
@@ -85,15 +87,20 @@ class Unknowns:
         told = {"message": verdict.message, "order_id": verdict.order_id, "answered_time": moment.wall}
         if verdict.state == "acknowledged":
             self.blotter.finish(line, "acknowledged", moment, **told)
-            return
+        elif verdict.by_venue:
+            self.blotter.finish(line, "rejected", moment, rejected_by="venue", error_class="permanent", **told)
+        else:
+            self._has_not_arrived(line, moment, told)
+
+    def _has_not_arrived(self, line: Line, moment: Moment, told: dict[str, Any]) -> None:
+        error_class: ErrorClass = "retryable"
+        if (answer := line.open_answer) is not None:  # says why
+            error_class = answer.error_class or error_class
+            told["message"] += f"; the venue had answered: {answer.message or answer.code}"
+            told["code"] = answer.code or None
+        rule = line.not_arrived_rule
         self.blotter.finish(
-            line,
-            "rejected",
-            moment,
-            rejected_by="venue" if verdict.by_venue else "connector",
-            rule=None if verdict.by_venue else line.not_arrived_rule,
-            error_class="permanent" if verdict.by_venue else "retryable",
-            **told,
+            line, "rejected", moment, rejected_by="connector", rule=rule, error_class=error_class, **told
         )
 
     def _find_instrument(self, line: Line) -> None:

@@ -268,6 +268,8 @@ def test_an_amendment_changes_something() -> None:
 def test_an_order_has_to_be_named(action: str) -> None:
     why = f"items[0].client_order_id: is missing, and order_id too: {action} needs one of them"
     assert refused(named(None), action=action) == why
+    why = "items[0].order_id: is given beside client_order_id, and they may name two orders: give one of them"
+    assert refused(named("mine", order_id="7", size="1" if action == AMEND else None), action=action) == why
 
 
 def test_one_market_per_command() -> None:
@@ -279,7 +281,7 @@ def test_one_market_per_command() -> None:
     [
         (CREATE, (item(client_order_id="a"), item(client_order_id="a")), "client_order_id: a"),
         (CANCEL, (named("a"), named("b"), named("a")), "client_order_id: a"),
-        (CANCEL, (named(None, order_id="7"), named("a", order_id="7")), "order_id: 7"),
+        (CANCEL, (named(None, order_id="7"), named(None, order_id="7")), "order_id: 7"),
     ],
 )
 def test_one_order_is_named_once(action: str, items: tuple[OrderItem, ...], why: str) -> None:

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from pipeline.exchanges.trading import ItemAnswer
 from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, KILL
 from pipeline.orders.consumer import Mark
-from tests.orders.samples import named
+from tests.orders.samples import item, named
 from tests.orders.world import TOPIC, World, open_order
 
 SEAMS = ("consumed", "intended", "synced", "sent", "answered", "noted", "told", "delivered", "settled")
@@ -210,16 +210,35 @@ async def test_an_older_copy_of_the_ledger_sends_nothing_that_was_told_of(
     assert [final.state for final in world.finals("c-2")] == ["acknowledged"]
 
 
+@pytest.mark.parametrize("folder", ["ledger", "other"])
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_second_copy_is_recognized_whoever_obeyed_the_first(
+    autojump_clock: MockClock, world: World, folder: str, waits: bool
+) -> None:
+    copied = world.command(item(client_order_id="mine"), command_id="c-1")
+    world.give(copied)
+    async with world.running():
+        await world.settled_after("c-1")
+    if waits:
+        world.give(copied)
+    async with world.running(folder) as gateway:
+        await world.state(gateway, "owner")
+        world.give(copied)
+        world.order("c-2", client_order_id="new")
+        await world.settled_after("c-2")
+        assert gateway.stats.repeated + gateway.stats.replayed == 1 + waits
+    assert world.exchange.asked == {("create", "mine"): 1, ("create", "new"): 1}
+    assert [len(world.finals(name)) for name in ("c-1", "c-2")] == [1, 1]
+
+
 async def test_offsets_set_by_hand_take_no_result_away(autojump_clock: MockClock, world: World) -> None:
     world.order("c-1", client_order_id="sent")
-    world.order("c-2", client_order_id="too")
     await world.live_and_die("answered")
-    world.topic.committed = (2, None)
+    world.topic.committed = (1, None)
     async with world.running():
         await world.final("c-1")
-        await world.final("c-2")
-    assert world.exchange.asked == {("create", "sent"): 1, ("create", "too"): 1}
-    assert [final.state for name in ("c-1", "c-2") for final in world.finals(name)] == ["acknowledged"] * 2
+    assert world.exchange.asked == {("create", "sent"): 1}
+    assert [final.state for final in world.finals("c-1")] == ["acknowledged"]
 
 
 async def test_a_topic_that_ends_before_what_is_settled_is_refused(autojump_clock: MockClock, world: World) -> None:

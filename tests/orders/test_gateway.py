@@ -111,7 +111,7 @@ async def test_an_answer_that_leaves_it_open_is_looked_up(autojump_clock: MockCl
     def timed_out(name: str) -> ItemAnswer:
         if name == "taken":
             world.exchange.orders[name] = open_order(name, "v-1")
-        return ItemAnswer(accepted=None, code="10016", message="server error")
+        return ItemAnswer(accepted=None, code="10006", message="too many visits", error_class="rate_limited")
 
     world.exchange.answers = timed_out
     world.order("c-1", client_order_id="taken")
@@ -120,7 +120,9 @@ async def test_an_answer_that_leaves_it_open_is_looked_up(autojump_clock: MockCl
         await world.settled_after("c-2")
     assert world.states("c-1")[-2:] == ["unknown", "acknowledged"]
     assert world.states("c-2")[-2:] == ["unknown", "rejected"]
-    assert world.finals("c-2")[0].rule == "not_arrived"
+    lost = world.finals("c-2")[0]
+    assert (lost.rule, lost.code, lost.error_class) == ("not_arrived", "10006", "rate_limited")
+    assert str(lost.message).endswith("; the venue had answered: too many visits")
 
 
 async def test_an_unanswered_request_ends_the_connection(autojump_clock: MockClock, world: World) -> None:
@@ -246,6 +248,31 @@ async def test_cancel_all_cancels_what_is_open_in_its_scope(autojump_clock: Mock
         await world.settled()
         assert gateway.stats.swept == 5
     assert world.exchange.asked == {("cancel", f"o{n}"): 1 for n in range(5)}
+
+
+@pytest.mark.parametrize("scope", [{"market": "swap"}, {"market": "linear", "instrument": "BTCUSDTX"}])
+async def test_a_scope_that_is_not_known_is_not_said_to_be_cancelled(
+    autojump_clock: MockClock, world: World, scope: dict[str, str]
+) -> None:
+    world.exchange.orders["a"] = open_order("a", "v-a")
+    world.give(world.command(action=CANCEL_ALL, command_id="c-1", **scope))
+    async with world.running():
+        final = await world.final("c-1")
+        await world.settled()
+    assert (final.state, final.rule, final.error_class) == ("rejected", "instrument", "permanent")
+    assert not world.exchange.asked
+
+
+async def test_a_clock_that_is_ahead_does_not_keep_a_command_young(autojump_clock: MockClock, world: World) -> None:
+    late = world.now() + 60_000_000
+    world.give(world.command(item(), command_id="c-1", issued_at=late, not_after=late))
+    world.give(world.command(action=KILL, command_id="c-2", issued_at=late, not_after=late))
+    async with world.running():
+        final = await world.final("c-1")
+        killed = await world.final("c-2")
+    assert (final.state, final.rule) == ("rejected", "clock")
+    assert "issued_at is 60 s ahead" in str(final.message)
+    assert killed.state == "acknowledged"
 
 
 async def test_cancel_all_tells_what_is_still_open(autojump_clock: MockClock, world: World) -> None:
@@ -396,7 +423,7 @@ async def test_the_kill_switch_over_http_is_on_disk_before_it_is_confirmed(
         await world.state(gateway, "owner")
         await gateway.switch("fat finger", is_killed=True)
         assert world.steps[-2:] == ["intended", "synced"]
-        await world.until(lambda: world.topic.committed is not None and world.topic.committed[1].is_killed)
+        await world.until(lambda: (at := world.topic.committed) is not None and at[1] is not None and at[1].is_killed)
     with pytest.raises(Refused, match="does not own"):
         await gateway.switch(None, is_killed=False)
 
