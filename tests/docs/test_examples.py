@@ -115,7 +115,7 @@ def test_the_order_is_a_command_and_its_results_are_printed() -> None:
         assert message is not None
         value = message.value()
         assert value is not None
-        fields = Decoder(KafkaSettings()).decode(value)
+        fields = Decoder(KafkaSettings(), is_plain=True).decode(value)
         command = read_command(fields)
         assert (command.action, command.not_after - command.issued_at) == ("create", 5_000_000)
         assert (command.items[0].size, command.items[0].price) == ("0.10", "60000.0")
