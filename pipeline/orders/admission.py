@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from pipeline.model.errors import Refused
 from pipeline.model.orders import KILL, RESUME, OrderCommand
 from pipeline.orders.blotter import Blotter, count
 from pipeline.orders.commands import MalformedCommand
@@ -40,10 +41,10 @@ class Admission:
     """By partition."""
     _doubtful: dict[int, int] = attrs.field(factory=dict, init=False)
     """By partition, before which offset an earlier owner may have sent what our ledger does not know."""
-    _have: set[tuple[int, int, int]] = attrs.field(factory=set, init=False)
-    """Final results that Kafka has: partition, offset, item."""
-    _told: set[tuple[int, int]] = attrs.field(factory=set, init=False)
-    """Commands that Kafka has any result of: partition, offset."""
+    _have: set[tuple[int, int, str, int]] = attrs.field(factory=set, init=False)
+    """Final results that Kafka has: partition, offset, command, item."""
+    _told: set[tuple[int, int, str]] = attrs.field(factory=set, init=False)
+    """Those that Kafka has any result of: partition, offset, command."""
     _settled_by_owners: set[int] = attrs.field(factory=set, init=False)
     """Partitions whose offset an owner has committed; without its mark, somebody may have put it there by hand."""
     _live: set[str] = attrs.field(factory=set, init=False)
@@ -61,9 +62,10 @@ class Admission:
         for command_id, place in places.items():
             if self.known.place(command_id) is None:
                 self.blotter.note(Remembered(command_id, *place))
-        self._have = {(each["partition"], each["offset"], each["item"]) for each in results if each["is_final"]}
-        self._told = {(each["partition"], each["offset"]) for each in results}
-        seen = {partition for partition, _ in self._told}
+        finals = (fields for fields in results if fields["is_final"])
+        self._have = {(each["partition"], each["offset"], each["command_id"], each["item"]) for each in finals}
+        self._told = {(each["partition"], each["offset"], each["command_id"]) for each in results}
+        seen = {partition for partition, _, _ in self._told}
         for holding in holdings:
             at, mark = holding.partition, claim(holding, self.known, moment.wall)
             self._progress[at] = Progress(self.topic, at, holding.start, holding.end, mark.since)
@@ -102,9 +104,12 @@ class Admission:
                 self.unknowns.add(line, moment)
 
     def take(self, record: Consumed, read: OrderCommand | MalformedCommand, moment: Moment) -> None:
-        """One record of the topic."""
+        """One record of the topic. Raises `Refused` for one that stands before those that were read."""
         progress = self._progress.get(record.partition)
         if progress is not None:
+            if record.offset <= progress.last:
+                where = f"{self.topic}[{record.partition}]"
+                raise Refused(f"{where} has gone from offset {progress.last} to {record.offset}: it was made anew")
             progress.add(record.offset, self._admit(record, read, moment), record.time)
 
     def _admit(self, record: Consumed, read: OrderCommand | MalformedCommand, moment: Moment) -> Ticket | None:
@@ -141,7 +146,8 @@ class Admission:
         """A command of ours that is new, as far as this ledger and the results tell."""
         place = ticket.place
         # If it was told of and our ledger does not know it, that is older than it was: a copy that was put back.
-        is_doubtful = place.offset < self._doubtful.get(place.partition, 0) or place[1:] in self._told
+        was_told = (place.partition, place.offset, ticket.command_id) in self._told
+        is_doubtful = was_told or place.offset < self._doubtful.get(place.partition, 0)
         if ticket.action == KILL:
             # However old: what it is for may be as urgent as ever, and it can be taken back.
             self.switch.kill(ticket.reason, moment)
@@ -182,8 +188,8 @@ class Admission:
                 self.unknowns.add(line, moment)
 
     def _has_result(self, line: Line) -> bool:
-        place = line.ticket.place
-        return (place.partition, place.offset, line.number) in self._have
+        place = line.ticket.place  # with the command: a topic that was made anew has others at the same places
+        return (place.partition, place.offset, *line.key) in self._have
 
     def published(self, line: Line) -> None:
         """Kafka has the line's final result."""

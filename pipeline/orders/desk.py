@@ -123,7 +123,7 @@ class Desk:
         self._admission.begin(holdings, results, moment)
 
     def take(self, record: Consumed, read: OrderCommand | MalformedCommand, moment: Moment) -> None:
-        """One record of the topic."""
+        """One record of the topic. Raises `Refused` for one that stands before those that were read."""
         self._admission.take(record, read, moment)
 
     # The kill switch.

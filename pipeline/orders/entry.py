@@ -28,6 +28,7 @@ from pipeline.sink.opening import report_topics
 from pipeline.sink.reader import Decoder
 from pipeline.sink.routes import Route
 from pipeline.sink.settings import KafkaSettings
+from pipeline.sink.topic_ids import TopicIds
 from pipeline.sink.topics import command_topic, prepare_command_topic
 
 log = structlog.get_logger(__name__)
@@ -49,9 +50,14 @@ class AccountKafka:
     make_consumer: Callable[..., Consumer] = Consumer
     make_producer: Callable[..., Producer] = Producer
     _decoder: Decoder = attrs.field(init=False)
+    _topic_ids: TopicIds = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._decoder = Decoder(self.settings, is_plain=True)
+        self._topic_ids = TopicIds(self.settings)
+
+    def topic_id(self) -> str | None:
+        return self._topic_ids.ask(self.topic)
 
     def commands(self, owner: Owner, identity: str, claim: Callable[[Holding], Mark]) -> Commands:
         return CommandConsumer(

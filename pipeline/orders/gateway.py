@@ -22,10 +22,11 @@ from pipeline.model.order_stats import OrderStats
 from pipeline.orders.consumer import Consumed, Holding, Mark, Owner
 from pipeline.orders.desk import Desk
 from pipeline.orders.ledger import Ledger, LedgerBroken, open_ledger
+from pipeline.orders.ledger_entries import TopicId
 from pipeline.orders.open_orders import OpenOrders
 from pipeline.orders.prices import Prices, price_fetcher
 from pipeline.orders.settings import AccountOrderSettings
-from pipeline.orders.takeover import claim
+from pipeline.orders.takeover import anew, claim
 from pipeline.orders.tenure import Results, Tenure
 from pipeline.orders.trade_link import TradeLink
 from pipeline.session.failures import describe, settle
@@ -34,6 +35,8 @@ from pipeline.sink.errors import SinkFailed
 
 log = structlog.get_logger(__name__)
 
+TOPIC_LOOK = 10.0
+"""Seconds between looks at whether the command topic is still the one that it was."""
 COMPACT_LOOK = 10.0
 """Seconds between looks at how large the ledger has become."""
 DRAIN_WITHIN = 10.0
@@ -53,6 +56,9 @@ class Kafka(Protocol):
     """What a gateway needs of Kafka: the seam for tests."""
 
     topic: str
+
+    def topic_id(self) -> str | None:
+        """Of the command topic, None if Kafka does not tell; blocks. Raises `SinkFailed`."""
 
     def commands(self, owner: Owner, identity: str, claim: Callable[[Holding], Mark]) -> Commands:
         """A new membership in the account's group. Raises `ConfigError` or `Refused`."""
@@ -93,6 +99,8 @@ class Gateway:
     _tenure: Tenure | None = attrs.field(default=None, init=False)
     _ledger: Ledger | None = attrs.field(default=None, init=False)
     _commands: Commands | None = attrs.field(default=None, init=False)
+    _topic_id: str | None = attrs.field(default=None, init=False)
+    """As it was when the topic became ours."""
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
     _lost: str = attrs.field(default="", init=False)
     """Why the last tenure was cut short; empty while one lasts, and after one that was given up."""
@@ -162,23 +170,13 @@ class Gateway:
             self.stats.state = "joining"
             log.info("orders_standby", account=self.name)
             return
-        for holding in holdings:
-            done = ledger.state.done.get((self.kafka.topic, holding.partition), 0)
-            if holding.end < done:
-                problem = Refused(
-                    f"{self.kafka.topic}[{holding.partition}] ends at {holding.end}, and what was "
-                    f"before {done} is settled: it is not the topic that it was. Have commands in another one, or move "
-                    f"{self.folder} away: then what is open is looked up, and not sent"
-                )
-                nursery.start_soon(_fail, problem)
-                return
         log.info("orders_owner", account=self.name, partitions=[holding.partition for holding in holdings])
         try:
             self._tenure = self._make_tenure(ledger)
         except PipelineError as problem:  # here it would end the event loop
             nursery.start_soon(_fail, problem)
         else:
-            nursery.start_soon(self._hold, self._tenure, holdings)
+            nursery.start_soon(self._hold, self._tenure, holdings, ledger)
 
     def take(self, records: Sequence[Consumed]) -> None:
         if self._tenure is not None:
@@ -214,9 +212,10 @@ class Gateway:
             async with trio.open_nursery() as nursery:
                 self._ledger, self._nursery = ledger, nursery
                 self._commands = self.kafka.commands(
-                    self, ledger.state.identifier, lambda holding: claim(holding, ledger.state, Micros(self.clock()))
+                    self, ledger.state.identifier, lambda holding: self._claim(holding, ledger)
                 )
                 nursery.start_soon(self._keep_compact, ledger)
+                nursery.start_soon(self._watch_topic)
                 nursery.start_soon(self._until_stopped, self._commands)
                 await self._commands.run()
                 if self._tenure is not None:
@@ -226,8 +225,40 @@ class Gateway:
             self._tenure = self._nursery = self._ledger = None
             ledger.close()
 
-    async def _hold(self, tenure: Tenure, holdings: Sequence[Holding]) -> None:
+    def _claim(self, holding: Holding, ledger: Ledger) -> Mark:
+        """In the consumer's thread, before anything of a partition is read. Raises `Refused` or `SinkFailed`."""
+        self._topic_id = self.kafka.topic_id()
+        why = anew(self.kafka.topic, self._topic_id, holding, ledger.state)
+        if why is not None:
+            raise self._another_topic(why)
+        return claim(holding, ledger.state, Micros(self.clock()))
+
+    def _another_topic(self, why: str) -> Refused:
+        return Refused(
+            f"{why}: it is not the topic that it was. Have commands in another one (orders.accounts.{self.name}."
+            f"command_topic), or move {self.folder} away: then what stands there is looked up, and not sent"
+        )
+
+    async def _watch_topic(self) -> None:
+        """A consumer goes on in a topic that was made anew, at the place where it was in the old one."""
+        while True:
+            await trio.sleep(TOPIC_LOOK)
+            if self._tenure is None or self._topic_id is None:
+                continue
+            try:
+                found = await trio.to_thread.run_sync(self.kafka.topic_id, abandon_on_cancel=True)
+            except SinkFailed as error:
+                log.warning("command_topic_unseen", account=self.name, text=str(error))
+                continue
+            if found not in (None, self._topic_id):
+                why = f"{self.kafka.topic} has the id {found}, and had {self._topic_id} when it became ours"
+                raise self._another_topic(why)
+
+    async def _hold(self, tenure: Tenure, holdings: Sequence[Holding], ledger: Ledger) -> None:
         self.stats.state, self._lost = "owner", ""
+        topic, found = self.kafka.topic, self._topic_id
+        if found is not None and ledger.state.topics.get(topic) != found:
+            ledger.append(TopicId(topic, found))
         try:
             await tenure.run(holdings)
         finally:

@@ -119,7 +119,14 @@ class KillSwitch(_Written, frozen=True, tag="kill"):
     reason: str | None = None
 
 
-Entry = Intent | Outcome | Published | Done | Remembered | KillSwitch
+class TopicId(_Written, frozen=True, tag="topic"):
+    """Which topic it is that commands are read from under this name."""
+
+    topic: str
+    id: str
+
+
+Entry = Intent | Outcome | Published | Done | Remembered | KillSwitch | TopicId
 
 
 @attrs.define
@@ -165,6 +172,8 @@ class LedgerState:
     """Those that are not done: never forgotten, by command id."""
     done: dict[tuple[str, int], int] = attrs.field(factory=dict, init=False)
     """By topic and partition, the offset before which everything is settled."""
+    topics: dict[str, str] = attrs.field(factory=dict, init=False)
+    """Ids of command topics, by name."""
     kill: KillSwitch | None = attrs.field(default=None, init=False)
     """As it was turned last; None if never."""
     _past: dict[str, Place] = attrs.field(factory=dict, init=False)
@@ -181,6 +190,11 @@ class LedgerState:
     def is_empty(self) -> bool:
         """Whether no command has ever been noted."""
         return not (self.commands or self.done or self._past or self._newer)
+
+    def tells_of(self, topic: str) -> bool:
+        """Whether anything was settled, or is open, that was read from a topic of this name."""
+        is_done = any(name == topic and offset for (name, _), offset in self.done.items())
+        return is_done or any(known.place.topic == topic for known in self.commands.values())
 
     def place(self, command_id: str) -> Place | None:
         """Where a command of this id was read first; None if it is not known, or not any more."""
@@ -230,6 +244,8 @@ class LedgerState:
                 self._remember(command_id, Place(topic, partition, offset))
             case KillSwitch():
                 self.kill = entry
+            case TopicId(topic, identifier):
+                self.topics[topic] = identifier
 
     def freeze(self) -> Iterator[Entry]:
         """The fewest entries that come to the same. Quick, however much is remembered.
@@ -258,6 +274,8 @@ class LedgerState:
                     yield Published(command_id, number)
         for (topic, partition), offset in self.done.items():
             yield Done(topic, partition, offset)
+        for topic, identifier in self.topics.items():
+            yield TopicId(topic, identifier)
         if self.kill is not None:
             yield self.kill
 

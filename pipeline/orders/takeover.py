@@ -36,6 +36,20 @@ def is_whole(known: LedgerState, topic: str, holding: Holding) -> bool:
     )
 
 
+def anew(topic: str, identifier: str | None, holding: Holding, known: LedgerState) -> str | None:
+    """Why a topic cannot be the one that the ledger tells of, but was made anew under its name; None if it may be.
+
+    `identifier` is Kafka's, None if nobody tells: then only the topic's length may tell.
+    """
+    done = known.done.get((topic, holding.partition), 0)
+    if holding.end < done:
+        return f"{topic}[{holding.partition}] ends at {holding.end}, and what was before {done} is settled"
+    noted = known.topics.get(topic)
+    if identifier is None or noted in (None, identifier) or not known.tells_of(topic):
+        return None
+    return f"{topic} has the id {identifier}, and what is settled was read from the one with the id {noted}"
+
+
 def taken(place: Place, read: OrderCommand | MalformedCommand, consumed: Micros, max_age: float) -> Ticket:
     """A record that was just read."""
     if isinstance(read, MalformedCommand):

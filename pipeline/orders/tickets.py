@@ -136,10 +136,13 @@ class Progress:
     """Of the partition, when it became ours."""
     began: Micros
     """Before which nothing from `next_offset` on was settled, as far as it was not read yet."""
+    last: int = attrs.field(default=-1, init=False)
+    """The offset of the newest record."""
     _steps: deque[_Step] = attrs.field(factory=deque, init=False)
 
     def add(self, offset: int, ticket: Ticket | None, consumed: Micros) -> None:
         """A record was read; without a ticket there is nothing to settle about it."""
+        self.last = offset
         self._steps.append(_Step(offset, ticket, consumed))
 
     def advance(self) -> bool:

@@ -15,6 +15,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import Consumer, NewTopic
 
+from pipeline.model.errors import Refused
 from pipeline.model.header import Micros
 from pipeline.orders import consumer as consumer_module
 from pipeline.orders.consumer import CommandConsumer, Consumed, Holding, Mark
@@ -163,6 +164,19 @@ async def test_what_is_settled_is_committed_with_the_owners_mark(ground: Ground)
         assert holding.mark == Mark("first", Micros(7), is_killed=True)
         await clerk.until(lambda: bool(clerk.records))
         assert [record.offset for record in clerk.records] == [2]
+
+
+async def test_what_may_not_be_claimed_is_neither_read_nor_committed(ground: Ground) -> None:
+    def refuse(holding: Holding) -> Mark:
+        raise Refused(f"{holding.end} are too few")
+
+    ground.write(b"one")
+    clerk = Clerk()
+    consumer = attrs.evolve(ground.consumer(clerk, "first"), claim=refuse)
+    with trio.fail_after(HANG_GUARD), pytest.RaisesGroup(pytest.RaisesExc(Refused, match="1 are too few")):
+        await consumer.run()
+    assert (clerk.holdings, clerk.records) == ([], [])
+    assert (await trio.to_thread.run_sync(ground.committed)).offset < 0
 
 
 async def test_a_second_member_gets_the_topic_only_when_the_first_has_given_up(ground: Ground) -> None:

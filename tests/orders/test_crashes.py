@@ -256,6 +256,107 @@ async def test_a_topic_that_ends_before_what_is_settled_is_refused(autojump_cloc
     assert world.exchange.asked == before
 
 
+async def settle(world: World, count: int) -> None:
+    """So many commands are given, obeyed and settled."""
+    for n in range(count):
+        world.order(f"c-{n}")
+    async with world.running():
+        await world.settled_after(f"c-{count - 1}")
+
+
+def make_anew(world: World, identifier: str | None = "topic-2") -> None:
+    """The topic is deleted and created again, so its group has committed nothing."""
+    world.topic.id, world.topic.committed = identifier, None
+    world.topic.values.clear()
+
+
+async def test_a_topic_made_anew_is_refused_however_long_it_is(autojump_clock: MockClock, world: World) -> None:
+    await settle(world, 3)
+    make_anew(world)
+    for n in range(5):
+        world.order(f"d-{n}")
+    before = dict(world.exchange.asked)
+    async with world.running() as gateway:
+        await world.state(gateway, "refused")
+        told = gateway.stats.last_error
+        assert "has the id topic-2" in told
+        assert "orders.accounts.bybit.main.command_topic" in told
+        assert str(world.folder / "ledger") in told
+    assert world.exchange.asked == before
+    assert world.topic.committed is None, "who comes next is told nothing by us"
+
+
+async def test_without_its_ledger_a_topic_made_anew_is_looked_up(autojump_clock: MockClock, world: World) -> None:
+    await settle(world, 3)
+    make_anew(world)
+    for n in range(2):
+        world.order(f"d-{n}")
+    before = dict(world.exchange.asked)
+    async with world.running("other"):
+        await world.settled_after("d-1")
+        assert [world.finals(f"d-{n}")[0].rule for n in range(2)] == ["ownership", "ownership"]
+        world.order("d-2", client_order_id="b")
+        await world.settled_after("d-2")
+    assert world.exchange.asked == {**before, ("create", "b"): 1}
+
+
+async def test_a_cluster_that_tells_no_id_is_believed(autojump_clock: MockClock, world: World) -> None:
+    await settle(world, 1)
+    world.topic.id = None
+    async with world.running():
+        world.order("c-9")
+        await world.settled_after("c-9")
+    world.topic.id = "topic-1"
+    async with world.running():
+        world.order("c-10")
+        assert (await world.final("c-10")).state == "acknowledged"
+
+
+async def test_a_topic_that_nothing_was_read_from_may_be_another_one(autojump_clock: MockClock, world: World) -> None:
+    async with world.running() as gateway:
+        await world.state(gateway, "owner")
+    for identifier in ("topic-2", "topic-3"):
+        make_anew(world, identifier)
+        async with world.running() as gateway:
+            await world.state(gateway, "owner")
+    world.order("c-1")
+    async with world.running():
+        await world.settled_after("c-1")
+    make_anew(world, "topic-4")
+    async with world.running() as gateway:
+        await world.state(gateway, "refused")
+
+
+async def test_a_topic_that_is_made_anew_meanwhile_is_noticed(autojump_clock: MockClock, world: World) -> None:
+    world.order("c-1")
+    async with world.running() as gateway:
+        await world.settled_after("c-1")
+        world.topic.id = "topic-2"
+        await world.state(gateway, "refused")
+        assert "and had topic-1 when it became ours" in gateway.stats.last_error or "was read from" in (
+            gateway.stats.last_error
+        )
+        before = dict(world.exchange.asked)
+        world.order("c-2")
+        await trio.sleep(60)
+    assert world.exchange.asked == before
+
+
+async def test_a_topic_that_goes_back_is_not_obeyed(autojump_clock: MockClock, world: World) -> None:
+    for n in range(3):
+        world.order(f"c-{n}")
+    async with world.running() as gateway:
+        await world.settled_after("c-2")
+        member = world.members[-1]
+        before = dict(world.exchange.asked)
+        make_anew(world, None)
+        world.order("d-1")
+        member.at = 0
+        world.topic.tell()
+        await world.state(gateway, "refused")
+    assert world.exchange.asked == before
+
+
 async def test_a_rebalance_hands_over_without_a_repetition(autojump_clock: MockClock, world: World) -> None:
     world.exchange.held = []
     world.order("c-1", client_order_id="a")

@@ -29,6 +29,7 @@ from pipeline.orders.ledger_entries import (
     Place,
     Published,
     Remembered,
+    TopicId,
 )
 from tests.orders.samples import NOW, item
 
@@ -222,6 +223,7 @@ entries_of_any_kind: st.SearchStrategy[Entry] = st.one_of(
     st.builds(Done, st.just(TOPIC), st.integers(0, 1), offsets),
     st.builds(Remembered, ids, st.just(TOPIC), st.integers(0, 1), offsets),
     st.builds(KillSwitch, is_on=st.booleans(), time=st.just(NOW)),
+    st.builds(TopicId, st.just(TOPIC), st.sampled_from("ab")),
 )
 histories = st.lists(st.lists(entries_of_any_kind, min_size=1, max_size=4), max_size=8)
 

@@ -291,6 +291,7 @@ class Topic:
     """The command topic with one partition, and what its group has committed."""
 
     values: list[bytes] = attrs.field(factory=list)
+    id: str | None = "topic-1"
     committed: tuple[int, Mark | None] | None = None
     news: trio.Event = attrs.field(factory=trio.Event)
 
@@ -523,6 +524,9 @@ class World:
 
         class Kafka:
             topic = TOPIC
+
+            def topic_id(self) -> str | None:
+                return world.topic.id
 
             def commands(self, owner: Owner, identity: str, claim: Callable[[Holding], Mark]) -> ToyCommands:
                 world.members.append(ToyCommands(world, owner, claim, life))
