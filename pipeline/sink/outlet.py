@@ -168,7 +168,14 @@ class Outlet:
 
         def report(error: KafkaError | None, message: Message) -> None:
             generation.reported += 1
-            self._on_delivery(error, message)
+            if error is not None:
+                self._came_back(error, message)
+                return
+            self.acknowledged = acknowledged = self.acknowledged + 1
+            if not acknowledged & SAMPLED:
+                self.latency.observe(message.latency() or 0.0)
+            if not self.broker_up:
+                self._up()
 
         self.report = report
 
@@ -340,14 +347,7 @@ class Outlet:
 
     # Everything below is called by librdkafka, from `poll`.
 
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            self.acknowledged += 1
-            if not self.acknowledged & SAMPLED:
-                self.latency.observe(message.latency() or 0.0)
-            if not self.broker_up:
-                self._up()
-            return
+    def _came_back(self, error: KafkaError, message: Message) -> None:
         # librdkafka does not tell the timestamp of a record that failed.
         record = Record(message.topic() or "", message.key() or b"", UNKNOWN_TIME, message.value() or b"")
         self.failures.append(Failure(record, error.code(), error.str()))
