@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import attrs
@@ -21,6 +21,8 @@ MAX_AWAITED = 20_000
 
 BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What code that reads a message raises when it is wrong about it."""
+UNREADABLE = (BadMessage, *BUGS)
+"""Reconnecting would not help even against bugs: the next message of this form would end the new connection too."""
 
 Publish = Callable[[Event], bool]
 """Takes an event without waiting; False if it could not be encoded and went to the dead letters."""
@@ -65,20 +67,28 @@ class Chain:
             self.stream, self.connection, self.catalogue, self.resume, account=self.account
         )
 
-    def take(self, raw: bytes, receive_time: Micros) -> Exception | None:
-        """As `message`; what cannot be read is published whole, as a dead letter, and why is returned."""
-        try:  # as `message`, without its call
-            events = self.normalizer.normalize(raw, receive_time)
-            self.emit(events if self._overlap is None else self._overlap(events))
-        except BadMessage as error:
-            self.side_event(self._dead_letter(raw, receive_time, str(error)))
-            return error
-        except BUGS as error:
-            # Reconnecting would not help: the next message of this form would end the new connection too.
-            reason = f"unexpected {type(error).__name__}: {error}"
-            self.side_event(self._dead_letter(raw, receive_time, reason))
-            return error
-        return None
+    def take(self, messages: Sequence[bytes], receive_time: Micros) -> list[tuple[bytes, Exception]]:
+        """Publish what these messages say, in order.
+
+        What cannot be read is published whole, as a dead letter in its place, and returned with why.
+        """
+        unread: list[tuple[bytes, Exception]] = []
+        decoded: list[list[Event]] = []
+        normalize, emit = self.normalizer.normalize, self.emit
+        # First one thing, then the other, as the code for either fills the processor's caches.
+        for raw in messages:
+            try:
+                decoded.append(normalize(raw, receive_time))
+            except UNREADABLE as error:
+                unread.append((raw, error))
+                decoded.append([self._dead_letter(raw, receive_time, error)])
+        for raw, events in zip(messages, decoded, strict=True):
+            try:
+                emit(events if self._overlap is None else self._overlap(events))
+            except UNREADABLE as error:
+                unread.append((raw, error))
+                self.side_event(self._dead_letter(raw, receive_time, error))
+        return unread
 
     def message(self, raw: bytes, receive_time: Micros) -> None:
         """Publish what one message says; control messages say nothing.
@@ -88,17 +98,16 @@ class Chain:
         events = self.normalizer.normalize(raw, receive_time)
         self.emit(events if self._overlap is None else self._overlap(events))
 
-    def emit(self, events: Iterable[Event]) -> None:
+    def emit(self, events: Sequence[Event]) -> None:
         """Publish events, those of books after their tracker has judged them. Raises `BadMessage` as `message`."""
-        event = None
+        self.events += len(events)
         for event in events:
-            self.events += 1
             if event.__class__ is BookUpdate:
                 self._book(event)
             else:
                 self.publish(event)
-        if event is not None:
-            self.latest = event
+        if events:
+            self.latest = events[-1]
 
     def conflate(self, policy: ConflationPolicy, replaced: dict[str, int] | None = None) -> None:
         """Publish of some topics only the latest state from here on, until `conflate_no_more`.
@@ -265,7 +274,8 @@ class Chain:
         """Every book this connection has seen."""
         return iter(self.trackers.items())
 
-    def _dead_letter(self, raw: bytes, receive_time: Micros, reason: str) -> DeadLetter:
+    def _dead_letter(self, raw: bytes, receive_time: Micros, error: Exception) -> DeadLetter:
+        reason = str(error) if isinstance(error, BadMessage) else f"unexpected {type(error).__name__}: {error}"
         origin = Origin(self.venue.name, self.stream, None, None, self.account, self.connection)
         digest = hashlib.sha256(raw).hexdigest()
         return DeadLetter(origin, None, receive_time, None, "parse", reason, raw, len(raw), digest)

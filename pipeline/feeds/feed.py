@@ -171,25 +171,27 @@ class Feed:
             return
         stats, session, chain, tap = self.stats, self.session, self.chain, self.tap
         chain.latest = None
-        control = False
+        receive = session.receive
+        data: list[bytes] = []
         looked_at = 0
         try:
             for message in messages:
-                stats.bytes += len(message)
-                is_data = session.receive(message, now)
+                is_data = receive(message, now)
+                if is_data:
+                    data.append(message)
                 if tap is not None:
                     tap.message(message, receive_time, is_data=is_data)
                     looked_at += 1
-                if not is_data:
-                    control = True
-                elif (error := chain.take(message, receive_time)) is None:
-                    self.flowing = True
-                else:
-                    self._complain(message, error, now)
         finally:
             if tap is not None and looked_at < len(messages):  # the venue's answer has ended the conversation
                 self._set_aside(messages[looked_at:], receive_time)
+            unread = chain.take(data, receive_time)  # what came before such an answer is published all the same
+            for message, error in unread:
+                self._complain(message, error, now)
+            if len(unread) < len(data):
+                self.flowing = True
         stats.messages += len(messages)
+        stats.bytes += sum(map(len, messages))
         stats.events += chain.events - self._events_counted
         self._events_counted = chain.events
         stats.last_receive = receive_time
@@ -201,7 +203,7 @@ class Feed:
             self._turns += 1
             if not self._turns & _SAMPLED:
                 self._note_age(latest.KIND, receive_time - latest.exchange_time)
-        if control:
+        if len(data) < len(messages):
             self._settle(now)
         if chain.out_of_sync:
             self._resynchronize(now)

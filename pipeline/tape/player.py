@@ -68,7 +68,7 @@ class Player:
                 if chain is None:
                     self._note_stranger(entry.connection)
                 else:
-                    chain.take(entry.payload, Micros(entry.receive_time))
+                    chain.take([entry.payload], Micros(entry.receive_time))
             elif entry.kind == NOTE:
                 self._note(entry, read_note(entry.payload))
 

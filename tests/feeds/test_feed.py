@@ -13,7 +13,7 @@ from pipeline.feeds.feed import TICK, Feed, FeedTimes
 from pipeline.model.errors import DeadlineMissed, HeartbeatLost, Refused
 from pipeline.model.events import BookUpdate, DeadLetter, Event, FeedStatus, Trade
 from pipeline.model.stats import ConnectionStats
-from tests.feeds.toy import ToyVenue, book, catalogue, trade
+from tests.feeds.toy import ToySession, ToyVenue, book, catalogue, trade
 
 
 class Bench:
@@ -125,6 +125,28 @@ def test_a_bug_in_reading_one_message_costs_that_message_alone() -> None:
     [letter] = [e for e in bench.published if isinstance(e, DeadLetter)]
     assert letter.reason == "unexpected LookupError: a message nobody thought of"
     assert [e.trade_id for e in bench.published if isinstance(e, Trade)] == ["2"]
+
+
+class EndingSession(ToySession):
+    """Of a venue that ends the conversation with an answer."""
+
+    def receive(self, message: bytes, now: float) -> bool:
+        if message == b"bye":
+            raise Refused("bye")
+        return ToySession.receive(self, message, now)
+
+
+def test_what_came_before_the_answer_that_ends_the_conversation_is_published() -> None:
+    bench = Bench("trade.BTC")
+    bench.grant()
+    session = bench.feed.session
+    assert isinstance(session, ToySession)
+    bench.feed.session = EndingSession(session.ledger, session.times, session.wanted)
+    with pytest.raises(Refused, match="bye"):
+        bench.receive(trade("1"), b'{"broken', trade("2"), b"bye", trade("3"))
+    kinds = [type(e) for e in bench.published if not isinstance(e, FeedStatus)]
+    assert kinds == [Trade, DeadLetter, Trade]
+    assert bench.stats.dead_letters == 1
 
 
 def test_a_missing_pong_ends_the_connection() -> None:
