@@ -229,6 +229,15 @@ class FrameSplitter:
             self._fragments_bytes = (self._fragments_bytes or 0) + len(frame.raw) - frame.payload_at
 
 
+def text_frame(text: str, mask: bytes) -> bytes:
+    """A message of ours as a frame, under a mask of four bytes: random ones, as RFC 6455 (5.3) demands of clients."""
+    payload = text.encode()
+    first, length, *longer = _header(_PLAIN_TEXT, len(payload))
+    repeated = (mask * (len(payload) // _MASK_BYTES + 1))[: len(payload)]
+    masked = int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")
+    return bytes((first, length | _MASKED, *longer)) + mask + masked.to_bytes(len(payload), "big")
+
+
 def _header(first: int, length: int) -> bytes:
     """The header that an unmasked frame must have: the shortest that can hold the length."""
     if length < _TWO_BYTES:

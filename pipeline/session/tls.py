@@ -7,6 +7,8 @@ import ssl
 
 import trio
 
+from pipeline.session.promptly import acquire_promptly, send_promptly
+
 _READ_BYTES = 64 * 1024
 
 
@@ -85,11 +87,12 @@ class BatchTLSStream(trio.abc.Stream):
         return data[:max_bytes]
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything. Cancelled half-way, the stream can send no more.
+        """Send everything; without a checkpoint if the socket takes it at once.
 
-        Raises `trio.BrokenResourceError`, `trio.ClosedResourceError`.
+        Cancelled half-way, the stream can send no more. Raises `trio.BrokenResourceError`, `trio.ClosedResourceError`.
         """
-        async with self._sending:
+        await acquire_promptly(self._sending)
+        try:
             if self._torn:
                 raise trio.BrokenResourceError("an earlier send was cut off")
             unwritten = memoryview(data)
@@ -99,6 +102,8 @@ class BatchTLSStream(trio.abc.Stream):
                 except ssl.SSLError as error:
                     raise trio.BrokenResourceError(f"TLS: {error}") from error
             await self._flush_locked()
+        finally:
+            self._sending.release()
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the transport's."""
@@ -157,7 +162,7 @@ class BatchTLSStream(trio.abc.Stream):
     async def _flush_locked(self) -> None:
         while data := self._outgoing.read():
             try:
-                await self.transport.send_all(data)
+                await send_promptly(self.transport, data)
             except BaseException:
                 self._torn = True
                 raise

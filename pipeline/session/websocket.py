@@ -6,16 +6,18 @@ rest goes, in its place, to the library, which believes that it reads the socket
 
     socket ──► (TLS) ──► receive ──► FrameSplitter ──► whole text messages ─────────────► caller
       ▲                                   └─► other frames ──► _Inlet ──► library ──► message ──┘
-      └────────────────── pongs, close, our messages ◄───────────────────────┘
+      ├────────────────── pongs, close ◄─────────────────────────────────────┘
+      └────────────────── our messages ◄───────────────────────────────────────────────────── send
 
 So handshake, pings, fragments, closing and all violations of the protocol stay with the library, by its public
-interface only. Compression is ours: the offer and the answer to it pass the library by, and it sees compressed frames
-as the plain ones they stand for.
+interface only. Our messages leave without it, before other tasks have their turn. Compression is ours: the offer and
+the answer to it pass the library by, and it sees compressed frames as the plain ones they stand for.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 import ssl
 from collections.abc import Iterable
@@ -33,8 +35,9 @@ from pipeline.model.errors import ConnectionLost, ProtocolViolation, SessionErro
 from pipeline.session.deflate import OFFER, Inflater, agreed
 from pipeline.session.errors import ConnectionClosed, HandshakeRejected, MessageRefused
 from pipeline.session.failures import leaves, root
-from pipeline.session.frames import Frame, FrameSplitter
+from pipeline.session.frames import Frame, FrameSplitter, text_frame
 from pipeline.session.limits import Limits, within
+from pipeline.session.promptly import acquire_promptly, send_promptly
 from pipeline.session.tls import BatchTLSStream
 
 _READ_BYTES = 64 * 1024
@@ -203,14 +206,18 @@ class WebSocketTransport:
                 return messages
 
     async def send(self, text: str) -> None:
-        """Send one text message. Cancelled half-way, it leaves a connection that can only be closed.
+        """Send one text message; without a checkpoint if the socket takes it at once.
 
-        Raises `ConnectionLost`, which takes `limits.send` seconds if the peer has stopped reading.
+        Cancelled half-way, it leaves a connection that can only be closed. Raises `ConnectionLost`, which takes
+        `limits.send` seconds if the peer has stopped reading.
         """
+        if self._library.closed is not None or self._closing_scope is not None:
+            raise self._ended or self._inlet.broken or self._judge(self._library.closed)
         try:
-            await self._library.send_message(text)
-        except trio_websocket.ConnectionClosed as closed:
-            raise self._ended or self._inlet.broken or self._judge(closed.reason) from None
+            # Not through the library, which lets other tasks run before the bytes leave.
+            await self._inlet.send_all(text_frame(text, os.urandom(4)))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise self._ended or self._inlet.broken or self._judge(self._library.closed) from None
 
     async def aclose(self) -> None:
         """Close the WebSocket, then the socket, within `limits.close`, even if cancelled or the peer is silent."""
@@ -352,6 +359,7 @@ class _Inlet(trio.abc.Stream):
         self._idle = False
         self._changed = trio.lowlevel.ParkingLot()
         self._torn = False
+        self._sending = trio.StrictFIFOLock()
         self.inflater: Inflater | None = None
         """For the server's messages, if it compresses them."""
         self.broken: ConnectionLost | None = None
@@ -466,12 +474,21 @@ class _Inlet(trio.abc.Stream):
         return _EXTENSIONS.sub(b"", head)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await acquire_promptly(self._sending)
+        try:
+            await self._send_all(data)
+        finally:
+            self._sending.release()
+
+    async def _send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.broken is not None:
             raise trio.BrokenResourceError from self.broken
+        if self._torn:
+            raise trio.BrokenResourceError("an earlier send was cut off")
         self._torn = True  # until all of it is sent: cancelled half-way, no further frame would be understood
         try:
             with trio.move_on_after(self._limits.send) as sending:
-                await self._raw.send_all(data)
+                await send_promptly(self._raw, data)
                 self._torn = False
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._break(f"cannot send: {root(error)}")

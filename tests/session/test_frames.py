@@ -13,7 +13,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from pipeline.model.errors import ProtocolViolation
-from pipeline.session.frames import Frame, FrameSplitter
+from pipeline.session.frames import Frame, FrameSplitter, text_frame
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 LIMIT = 1 << 20
@@ -243,3 +243,15 @@ def test_a_big_frame_in_single_bytes_is_neither_copied_for_each_nor_kept_in_piec
     splitter.feed(wire[-1:])
     assert splitter.take(9) == ([b"x" * 70_000], None)
     assert joins <= 4  # its first two bytes, its length, all of it
+
+
+@given(
+    st.text(max_size=200) | st.sampled_from([125, 126, 127, 65535, 65536, 70000]).map("x".__mul__),
+    st.binary(min_size=4, max_size=4),
+)
+def test_what_we_send_is_what_a_server_reads(text: str, mask: bytes) -> None:
+    server = Connection(ConnectionType.SERVER)
+    server.receive_data(text_frame(text, mask))
+    events = list(server.events())
+    assert "".join(str(event.data) for event in events if isinstance(event, TextMessage)) == text
+    assert [event.message_finished for event in events if isinstance(event, TextMessage)][-1:] == [True]

@@ -116,6 +116,15 @@ async def connected(
             await transport.aclose()
 
 
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's and its client's."""
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
 async def receive_count(transport: WebSocketTransport, count: int) -> list[bytes]:
     messages: list[bytes] = []
     while len(messages) < count:
@@ -125,12 +134,7 @@ async def receive_count(transport: WebSocketTransport, count: int) -> list[bytes
 
 @pytest.mark.parametrize("secure", [False, True])
 async def test_echo_of_every_size(secure: bool) -> None:
-    server_tls = client_tls = None
-    if secure:
-        authority = trustme.CA()
-        server_tls, client_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-        authority.issue_cert("localhost").configure_cert(server_tls)
-        authority.configure_trust(client_tls)
+    server_tls, client_tls = tls_contexts() if secure else (None, None)
 
     async def echo(server: WebSocketConnection) -> None:
         while True:
@@ -148,6 +152,35 @@ async def test_echo_of_every_size(secure: bool) -> None:
             assert await transport.receive() == [text.encode()]
         await transport.aclose()
     assert codes == [1000]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+async def test_messages_leave_before_other_tasks_have_their_turn(secure: bool) -> None:
+    texts = [f"message {number}" for number in range(3)]
+    received: list[object] = []
+
+    async def handler(server: WebSocketConnection) -> None:
+        received.extend([await server.get_message() for _ in texts])
+        await server.send_message("all")
+
+    server_tls, client_tls = tls_contexts() if secure else (None, None)
+    async with library_server(handler, server_tls) as port, connected(port, tls=client_tls) as transport:
+        with trio.testing.assert_no_checkpoints():
+            for text in texts:
+                await transport.send(text)
+        assert await transport.receive() == [b"all"]
+    assert received == texts
+
+
+async def test_nothing_is_sent_behind_our_good_bye() -> None:
+    async def handler(server: WebSocketConnection) -> None:
+        with suppress(ServerSawClose):
+            await server.get_message()
+
+    async with library_server(handler) as port, connected(port) as transport:
+        await transport.aclose()
+        with pytest.raises(ConnectionLost, match="closed on this side"):
+            await transport.send("late")
 
 
 async def test_request_and_socket_options() -> None:
