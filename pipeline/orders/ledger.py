@@ -13,6 +13,7 @@ When the file has grown, the entries that still count are written to a new one t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -53,12 +54,18 @@ _ROOM_SLICE = bytes(64 * 1024)
 _LONGEST = 1024**2
 """Bytes of one entry: far above what the longest command makes."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
 class LedgerBroken(PipelineError):
     """The disk failed: what it holds is not known any more, so nothing may be sent until the ledger is read anew."""
+
+
+class LedgerFull(LedgerBroken):
+    """The disk takes no more: what it holds is known, and it may take more when somebody has made room."""
 
 
 @attrs.frozen
@@ -126,16 +133,17 @@ class Ledger:
     def append(self, *entries: Entry) -> None:
         """Add entries to file and state: then they survive the process, and after `sync` the machine. Quick.
 
-        All of them or, raising `OSError` for a full disk or `LedgerBroken`, none.
+        All of them or, raising `LedgerBroken` or its `LedgerFull`, none.
         """
         with self._guard:
             self._raise_if_broken()
             frames = b"".join(_frame(entry, self._synced) for entry in entries)
             try:
                 _write(self._descriptor, frames)
-            except OSError:
+            except OSError as error:
                 self._cut_back()
-                raise
+                kind = LedgerFull if error.errno in _FULL else LedgerBroken
+                raise kind(f"{self.path}: {error.strerror}") from None
             self._size += len(frames)
             for entry in entries:
                 self.state.apply(entry)
@@ -263,7 +271,8 @@ class Ledger:
 def open_ledger(folder: Path, remembered: int, compact_bytes: int = COMPACT_BYTES) -> Ledger:
     """Open the ledger in a folder of its own, creating both; cuts off an end that a crash left unfinished.
 
-    Raises `ConfigError` if the folder cannot be used, if another process works in it, or if the file is damaged.
+    Raises `ConfigError` if the folder cannot be used, if another process works in it, or if the file is damaged, and
+    `LedgerFull` if the disk has no room for it now.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -274,6 +283,8 @@ def open_ledger(folder: Path, remembered: int, compact_bytes: int = COMPACT_BYTE
             lock.close()
             raise
     except OSError as error:
+        if error.errno in _FULL:
+            raise LedgerFull(f"{folder}: {error.strerror}") from None
         raise ConfigError([f"orders.directory: {folder} cannot be used: {error.strerror or error}"]) from None
 
 

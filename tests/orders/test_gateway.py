@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import attrs
@@ -15,6 +17,7 @@ from pipeline.model.errors import ConfigError, Refused
 from pipeline.model.events import DeadLetter, Micros
 from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, KILL, MASS_CANCEL, RESUME
 from pipeline.model.rate import Rate
+from pipeline.orders import ledger as ledger_module
 from pipeline.orders.consumer import STALL
 from pipeline.orders.identity import client_order_id
 from pipeline.orders.sweeper import PULSE
@@ -248,6 +251,24 @@ async def test_cancel_all_cancels_what_is_open_in_its_scope(autojump_clock: Mock
         await world.settled()
         assert gateway.stats.swept == 5
     assert world.exchange.asked == {("cancel", f"o{n}"): 1 for n in range(5)}
+
+
+async def test_a_full_disk_ends_no_process(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(descriptor: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with world.running() as gateway:
+        await world.state(gateway, "owner")
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger_module, "_write", write)
+            world.order("c-1", client_order_id="mine")
+            await world.state(gateway, "retrying")
+            assert gateway.stats.last_error.endswith("ledger/ledger: No space left on device")
+        await world.settled_after("c-1")
+    assert world.exchange.asked == {("create", "mine"): 1}
+    assert len(world.finals("c-1")) == 1
 
 
 @pytest.mark.parametrize("scope", [{"market": "swap"}, {"market": "linear", "instrument": "BTCUSDTX"}])

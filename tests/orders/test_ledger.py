@@ -17,7 +17,7 @@ from pipeline.model.errors import ConfigError
 from pipeline.model.events import Micros, Origin
 from pipeline.model.orders import OrderResult
 from pipeline.orders import ledger as ledger_module
-from pipeline.orders.ledger import Ledger, LedgerBroken, Recovery, open_ledger
+from pipeline.orders.ledger import Ledger, LedgerBroken, LedgerFull, Recovery, open_ledger
 from pipeline.orders.ledger_entries import (
     Done,
     Entry,
@@ -474,7 +474,7 @@ class TestRoom:
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", write)
-            with pytest.raises(OSError, match="Input/output error"):
+            with pytest.raises(LedgerBroken, match="Input/output error"):
                 ledger.append(intent("c-2"), intent("c-3"))
         assert ledger.path.stat().st_size == size
         ledger.append(intent("c-4"))
@@ -526,6 +526,17 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
         open_ledger(tmp_path / "file" / "x", 100)
 
 
+def test_a_disk_that_is_full_may_have_room_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, identifier: str, body: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "_create", fail)
+        with pytest.raises(LedgerFull, match="No space left"):
+            open_ledger(tmp_path / "x", 100)
+    open_ledger(tmp_path / "x", 100).close()
+
+
 def test_what_does_not_fit_is_taken_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.append(intent())
     size = ledger.size_bytes
@@ -538,7 +549,7 @@ def test_what_does_not_fit_is_taken_back(ledger: Ledger, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(LedgerFull, match="No space left"):
             ledger.append(intent("c-2"), intent("c-3"))
     assert ledger.path.stat().st_size == ledger.size_bytes == size
     assert list(ledger.state.commands) == ["c-1"]
