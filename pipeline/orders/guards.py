@@ -12,10 +12,11 @@ from fnmatch import fnmatchcase
 import attrs
 
 from pipeline.exchanges.trading import TradeItem
+from pipeline.exchanges.venue import Catalogue
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Instrument
 from pipeline.model.header import BASE, CONTRACT, QUOTE
-from pipeline.model.orders import AMEND, CANCEL, CREATE, ErrorClass, OrderItem
+from pipeline.model.orders import AMEND, CANCEL, CREATE, MASS_CANCEL, ErrorClass, OrderItem
 from pipeline.orders.open_orders import KnownOrder
 from pipeline.orders.settings import AccountOrderSettings
 
@@ -52,6 +53,25 @@ def check(action: str, trade: TradeItem, facts: Facts, settings: AccountOrderSet
     if facts.is_killed:
         return Refusal("kill_switch", f"the kill switch is on: no {action} until it is resumed", "retryable")
     return next(_refusals(action, trade, facts, settings), None)
+
+
+def check_scope(action: str, market: str | None, name: str | None, venue: str, catalogue: Catalogue) -> Refusal | None:
+    """Why a cancel_all or mass_cancel is for nothing that is known; `name` is an instrument, of mass_cancel a family.
+
+    There nothing is open, and to answer so would calm who has mistyped it.
+    """
+    if market is None:
+        return None
+    listed = [(of, instrument) for (known, of), instrument in catalogue.items() if known == market]
+    if not listed:
+        return Refusal("instrument", f"{venue} has no market {market} that is known")
+    if action == MASS_CANCEL:
+        families = {instrument.underlying for _, instrument in listed}
+        if name not in families:
+            return Refusal("instrument", f"{venue} {market} has no family {name} that is known")
+    elif name is not None and (market, name) not in catalogue:
+        return Refusal("instrument", f"{venue} {market} has no instrument {name} that is known")
+    return None
 
 
 def _refusals(action: str, trade: TradeItem, facts: Facts, settings: AccountOrderSettings) -> Iterator[Refusal]:

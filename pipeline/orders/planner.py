@@ -15,7 +15,7 @@ from pipeline.model.events import Instrument
 from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, MASS_CANCEL
 from pipeline.orders.blotter import Blotter
 from pipeline.orders.budgets import Budgets
-from pipeline.orders.guards import Facts, Refusal, check
+from pipeline.orders.guards import Facts, Refusal, check, check_scope
 from pipeline.orders.kill_switch import Switch
 from pipeline.orders.settings import AccountOrderSettings
 from pipeline.orders.tickets import Line, Moment, Sending, Ticket
@@ -67,11 +67,10 @@ class Planner:
             ticket = self.queue[0]
             if ticket.is_late(moment):
                 self.blotter.expire_waiting(ticket, moment)
-            elif ticket.action == CANCEL_ALL and (unknown := self._unknown_scope(ticket)):
-                self.blotter.refuse(ticket.lines[0], "guard", "instrument", unknown, "permanent", moment)
-                self.queue.popleft()
-                continue
             elif ticket.action == CANCEL_ALL:
+                if not self._is_known_scope(ticket, moment):
+                    self.queue.popleft()
+                    continue
                 if not plan.sendings:
                     self.queue.popleft()
                     self.blotter.intend(ticket.lines[0], moment)
@@ -125,23 +124,22 @@ class Planner:
         ticket.chunks = self._chunks(ticket, price_of, moment)
         return True
 
-    def _unknown_scope(self, ticket: Ticket) -> str:
-        """What of a cancel_all's scope is not known: nothing is open there, and to say so would calm for a typo."""
-        market, instrument = ticket.market, ticket.instrument
-        if market is not None and not any(known == market for known, _ in self.catalogue):
-            return f"{self.venue} has no market {market} that is known"
-        if market is not None and instrument is not None and (market, instrument) not in self.catalogue:
-            return f"{self.venue} {market} has no instrument {instrument} that is known"
-        return ""
+    def _is_known_scope(self, ticket: Ticket, moment: Moment) -> bool:
+        """Whether a command without items is for what there is; it is refused otherwise."""
+        refusal = check_scope(ticket.action, ticket.market, ticket.instrument, self.venue, self.catalogue)
+        if refusal is not None:
+            line = ticket.lines[0]
+            self.blotter.refuse(line, "guard", refusal.rule, refusal.message, refusal.error_class, moment)
+        return refusal is None
 
     def _part(self, ticket: Ticket, moment: Moment) -> deque[tuple[Line, ...]]:
         """A mass_cancel as one request, unless the venue has none there."""
         [line] = ticket.lines
-        if self.trading.batch(MASS_CANCEL, str(ticket.market)):
-            return deque([(line,)])
-        why = f"{self.venue} has no mass_cancel of market {ticket.market}"
-        self.blotter.refuse(line, "guard", "venue", why, "permanent", moment)
-        return deque()
+        if not self.trading.batch(MASS_CANCEL, str(ticket.market)):
+            why = f"{self.venue} has no mass_cancel of market {ticket.market}"
+            self.blotter.refuse(line, "guard", "venue", why, "permanent", moment)
+            return deque()
+        return deque([(line,)] if self._is_known_scope(ticket, moment) else [])
 
     def _chunks(self, ticket: Ticket, price_of: PriceOf, moment: Moment) -> deque[tuple[Line, ...]]:
         """The items that pass, as the venue's batches; the others are refused."""

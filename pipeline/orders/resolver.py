@@ -8,6 +8,7 @@ from typing import Literal
 import attrs
 
 from pipeline.model.account import Order
+from pipeline.model.decimals import DecimalText
 from pipeline.model.header import Micros
 from pipeline.model.orders import AMEND, CANCEL, CREATE, OrderItem
 from pipeline.orders.open_orders import OPEN
@@ -28,6 +29,8 @@ class Verdict:
     order_id: str | None = None
     by_venue: bool = False
     """Whether the venue itself has rejected the order; otherwise the request has not arrived."""
+    is_proven: bool = True
+    """False: the venue shows nothing that could tell."""
 
 
 def judge(
@@ -47,6 +50,9 @@ def judge(
         assert action == AMEND
         found = _amended(item, order)
     if found is None and not can_still_arrive:
+        if action == AMEND and order is not None and not _comparable(item, order):
+            why = "whether the request has arrived cannot be told: the venue does not show what it was to change"
+            return Verdict("rejected", f"{why}; the order is {order.status}", order.order_id, is_proven=False)
         why = "the venue knows no such order" if order is None else f"the order is {order.status}, and as it was"
         return Verdict("rejected", f"the request has not arrived: {why}", None if order is None else order.order_id)
     return found
@@ -73,11 +79,17 @@ def _cancelled(order: Order | None) -> Verdict | None:
 def _amended(item: OrderItem, order: Order | None) -> Verdict | None:
     if order is None:
         return None
-    wanted = ((item.price, order.price), (item.size, order.size), (item.trigger_price, order.trigger_price))
-    compared = [(new, now) for new, now in wanted if new is not None]
+    compared = _comparable(item, order)
     if not compared or any(now is None or Decimal(new) != Decimal(now) for new, now in compared):
         return None
-    return Verdict("acknowledged", "the order is as it was to become", order.order_id)
+    unseen = f"; {', '.join(item.extras)} cannot be seen" if item.extras else ""
+    return Verdict("acknowledged", f"the order is as it was to become{unseen}", order.order_id)
+
+
+def _comparable(item: OrderItem, order: Order) -> list[tuple[DecimalText, DecimalText | None]]:
+    """What an amendment was to change beside what the order shows of it; extras are not in it."""
+    wanted = ((item.price, order.price), (item.size, order.size), (item.trigger_price, order.trigger_price))
+    return [(new, now) for new, now in wanted if new is not None]
 
 
 def pause(looks: int) -> float:

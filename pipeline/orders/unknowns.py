@@ -90,15 +90,15 @@ class Unknowns:
         elif verdict.by_venue:
             self.blotter.finish(line, "rejected", moment, rejected_by="venue", error_class="permanent", **told)
         else:
-            self._has_not_arrived(line, moment, told)
+            rule = line.not_arrived_rule if verdict.is_proven else "unprovable"
+            self._has_not_arrived(line, rule, moment, told)
 
-    def _has_not_arrived(self, line: Line, moment: Moment, told: dict[str, Any]) -> None:
+    def _has_not_arrived(self, line: Line, rule: str, moment: Moment, told: dict[str, Any]) -> None:
         error_class: ErrorClass = "retryable"
         if (answer := line.open_answer) is not None:  # says why
             error_class = answer.error_class or error_class
             told["message"] += f"; the venue had answered: {answer.message or answer.code}"
             told["code"] = answer.code or None
-        rule = line.not_arrived_rule
         self.blotter.finish(
             line, "rejected", moment, rejected_by="connector", rule=rule, error_class=error_class, **told
         )

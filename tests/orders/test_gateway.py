@@ -21,7 +21,7 @@ from pipeline.orders import ledger as ledger_module
 from pipeline.orders.consumer import STALL
 from pipeline.orders.identity import client_order_id
 from pipeline.orders.sweeper import PULSE
-from tests.orders.samples import NOW, item, named
+from tests.orders.samples import NOW, instrument, item, named
 from tests.orders.world import TOPIC, World, open_order
 
 
@@ -316,11 +316,28 @@ async def test_what_the_venue_has_not_is_refused(autojump_clock: MockClock, worl
 
 
 async def test_a_mass_cancel_goes_out(autojump_clock: MockClock, world: World) -> None:
+    world.catalogue["linear", "BTC-1"] = instrument("BTC-1", underlying="BTC-USD")
     world.give(world.command(action=MASS_CANCEL, command_id="c-1", market="linear", instrument="BTC-USD"))
+    world.give(world.command(action=MASS_CANCEL, command_id="c-2", market="linear", instrument="BTC-USDC"))
     async with world.running():
         assert (await world.final("c-1")).state == "acknowledged"
+        refused = await world.final("c-2")
+        assert (refused.rejected_by, refused.rule) == ("guard", "instrument")
         await world.settled()
     assert world.exchange.asked == {("mass_cancel", "BTC-USD"): 1}
+
+
+async def test_an_amendment_of_what_nobody_shows_ends_as_such(autojump_clock: MockClock, world: World) -> None:
+    world.order("c-1", client_order_id="a")
+    async with world.running():
+        await world.settled_after("c-1")
+        world.exchange.drop = "before_ack"
+        world.give(world.command(named("a", extras={"takeProfit": "70000"}), action=AMEND, command_id="c-2"))
+        final = await world.final("c-2")
+        await world.settled()
+    assert (final.state, final.rejected_by, final.rule) == ("rejected", "connector", "unprovable")
+    assert final.error_class == "retryable"
+    assert world.exchange.asked["amend", "a"] == 1
 
 
 async def test_the_kill_switch_refuses_and_cancels(autojump_clock: MockClock, world: World) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.exchanges.trading import TradeItem
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Instrument
-from pipeline.model.orders import AMEND, CANCEL, CREATE, OrderItem
-from pipeline.orders.guards import Facts, Refusal, check
+from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, CREATE, MASS_CANCEL, OrderItem
+from pipeline.orders.guards import Facts, Refusal, check, check_scope
 from pipeline.orders.open_orders import KnownOrder
 from pipeline.orders.settings import AccountOrderSettings
 from tests.orders.samples import instrument, item, named
@@ -77,6 +77,29 @@ def rule(*arguments: Any, **named: Any) -> str | None:
 
 def test_a_good_order_passes() -> None:
     assert refusal() is None
+
+
+@pytest.mark.parametrize(
+    ("action", "market", "name", "expected"),
+    [
+        (CANCEL_ALL, None, None, None),
+        (CANCEL_ALL, "linear", None, None),
+        (CANCEL_ALL, "linear", "BTCUSDT", None),
+        (CANCEL_ALL, "Linear", None, "bybit has no market Linear that is known"),
+        (CANCEL_ALL, "option", "BTCUSDT", "bybit option has no instrument BTCUSDT that is known"),
+        (MASS_CANCEL, "option", "BTC-USD", None),
+        (MASS_CANCEL, "option", "BTC", "bybit option has no family BTC that is known"),
+        (MASS_CANCEL, "linear", "BTC-USD", "bybit linear has no family BTC-USD that is known"),
+        (MASS_CANCEL, "swap", "BTC-USD", "bybit has no market swap that is known"),
+    ],
+)
+def test_what_is_cancelled_as_a_whole_has_to_be_there(
+    action: str, market: str | None, name: str | None, expected: str | None
+) -> None:
+    option = instrument("BTC-USD-261225-60000-C", "option", underlying="BTC-USD")
+    catalogue = {("linear", "BTCUSDT"): instrument(), ("option", "BTC-USD-261225-60000-C"): option}
+    refusal = check_scope(action, market, name, "bybit", catalogue)
+    assert refusal == (None if expected is None else Refusal("instrument", expected))
 
 
 def test_nothing_holds_a_cancellation_up() -> None:

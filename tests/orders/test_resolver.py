@@ -89,6 +89,25 @@ def test_an_amendment_is_judged_by_what_it_wanted(wanted: dict[str, Any], is_so:
     assert (verdict is not None and verdict.state == "acknowledged") == is_so
 
 
+@pytest.mark.parametrize("status", ["new", "filled"])
+def test_what_the_venue_does_not_show_is_not_said_to_have_been_lost(status: str) -> None:
+    wanted = named(extras={"takeProfit": "70000"})
+    assert judge(AMEND, wanted, order(status), can_still_arrive=True) is None
+    verdict = judge(AMEND, wanted, order(status), can_still_arrive=False)
+    assert verdict is not None
+    assert (verdict.state, verdict.is_proven, verdict.by_venue) == ("rejected", False, False)
+    assert verdict.message.endswith(f"the order is {status}")
+    gone = judge(AMEND, wanted, None, can_still_arrive=False)
+    assert gone is not None
+    assert gone.is_proven
+
+
+def test_extras_beside_a_price_are_said_not_to_be_seen() -> None:
+    verdict = judge(AMEND, named(price="65000.5", extras={"takeProfit": "70000"}), order(), can_still_arrive=True)
+    assert verdict is not None
+    assert verdict.message == "the order is as it was to become; takeProfit cannot be seen"
+
+
 def test_pauses_grow_up_to_a_bound() -> None:
     pauses = [pause(looks) for looks in range(100)]
     assert pauses == sorted(pauses)
