@@ -50,7 +50,13 @@ _NOT_ALLOWED = (
 )
 _UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
 """What a record may raise whose schema, be it from a registry, is none of a command's."""
-_NO_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
+_NO_TOPIC = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._AUTO_OFFSET_RESET,
+)
+"""Or not the one that it was: to join anew tells."""
 
 
 @attrs.frozen
@@ -241,7 +247,7 @@ class CommandConsumer:
             "heartbeat.interval.ms": round(HEARTBEAT * 1000),
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
+            "auto.offset.reset": "error",  # offsets are given; what is out of range is another topic, or was deleted
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 50,
@@ -320,7 +326,8 @@ class CommandConsumer:
                 raise SinkFailed(
                     f"{self._where}: {error.str()}; grant us Read on the topic and on the group {self.group}"
                 )
-            if error.code() in _NO_TOPIC or error.fatal():
+            # Of a message, `fatal` tells nothing; and this comes once, after which `poll` is silent for ever.
+            if error.code() in _NO_TOPIC or error.code() == KafkaError._FATAL or error.fatal():
                 raise SinkFailed(f"{self._where}: {error.str()}")
             return False  # passing trouble, which librdkafka deals with
         return True
@@ -402,7 +409,8 @@ class CommandConsumer:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._held = []
         self._forget_undecoded()
-        self._token.run_sync_soon(self.owner.lost, f"Kafka has given {self.topic} to another member of {self.group}")
+        why = f"Kafka has not heard of us for too long, or another member of {self.group} has {self.topic}"
+        self._token.run_sync_soon(self.owner.lost, why)
         consumer.unassign()
 
     @property

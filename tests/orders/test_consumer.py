@@ -187,6 +187,68 @@ async def test_a_second_member_gets_the_topic_only_when_the_first_has_given_up(g
         assert second.holdings[-1][0].mark == Mark("first", Micros(5), doubtful_until=0)
 
 
+async def test_who_was_fenced_by_a_member_of_its_own_name_says_so(ground: Ground) -> None:
+    clerk = Clerk()
+    consumer = ground.consumer(clerk, "first")
+    twin = Consumer(
+        {
+            "bootstrap.servers": ground.settings.bootstrap_servers[0],
+            "group.id": ground.group,
+            "group.instance.id": "first",
+            "partition.assignment.strategy": "range",
+        }
+    )
+    stop = threading.Event()
+
+    def join() -> None:
+        twin.subscribe([ground.topic])
+        while not stop.is_set():
+            twin.poll(0.1)
+
+    async def run() -> None:
+        try:
+            with pytest.RaisesGroup(pytest.RaisesExc(SinkFailed, match="[Ff]enced")):
+                await consumer.run()
+        finally:
+            stop.set()
+
+    try:
+        with trio.fail_after(HANG_GUARD):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run)
+                await clerk.until(lambda: bool(clerk.holdings))
+                await trio.to_thread.run_sync(join)
+    finally:
+        stop.set()
+        twin.close()
+
+
+async def test_what_was_deleted_before_it_was_read_is_no_reason_to_begin_elsewhere(ground: Ground) -> None:
+    clerk = Clerk()
+    consumer = ground.consumer(clerk, "first")
+
+    async def run() -> None:
+        with pytest.RaisesGroup(pytest.RaisesExc(SinkFailed, match=ground.topic)):
+            await consumer.run()
+
+    def delete() -> None:
+        admin = AdminClient({"bootstrap.servers": ground.settings.bootstrap_servers[0]})
+        at = TopicPartition(ground.topic, 0, 2)
+        admin.delete_records([at])[at].result(HANG_GUARD)
+
+    with trio.fail_after(HANG_GUARD):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await clerk.until(lambda: bool(clerk.holdings))
+            consumer.waiting(10**6)
+            while not consumer.is_paused:  # noqa: ASYNC110 - nothing announces it
+                await trio.sleep(0.01)
+            await trio.to_thread.run_sync(ground.write, b"one", b"two", b"three")
+            await trio.to_thread.run_sync(delete)
+            consumer.waiting(0)
+    assert clerk.records == []
+
+
 async def test_commands_are_fetched_at_once(ground: Ground) -> None:
     async with ground.member("first") as (clerk, _):
         for number in range(3):
