@@ -48,7 +48,7 @@ _NOT_ALLOWED = (
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
-_UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+_UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, MemoryError)
 """What a record may raise whose schema, be it from a registry, is none of a command's."""
 _NO_TOPIC = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
