@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from pipeline.model.errors import Retryable
 from pipeline.model.orders import OrderResult
+from pipeline.orders.consumer import STALL
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.properties import connection_config, create_client, producer_config
 from pipeline.sink.reader import Decoder
@@ -91,16 +92,25 @@ class ResultWriter:
         self._work.set()
 
     async def run(self) -> None:
-        """Take acknowledgements until cancelled. Raises `Retryable` when the producer is broken for good."""
+        """Take acknowledgements until cancelled.
+
+        Raises `Retryable` when the producer is broken for good, or when we have stood still for so long that another
+        owner may have told something else: then nothing that Kafka has refused is offered again.
+        """
+        turn = trio.current_time()
         while True:
             if not self.outstanding:
                 self._idle.set()
                 self._idle = trio.Event()
                 self._work = trio.Event()
                 await self._work.wait()
+                turn = trio.current_time()
             self._poll()
             if self._fatal is not None:
                 raise Retryable(f"{_OURS_NO_MORE}: {self._fatal}")
+            if trio.current_time() - turn > STALL:
+                raise Retryable("results that were refused before a stall are not offered again")
+            turn = trio.current_time()
             if self._waiting and trio.current_time() >= self._again_at:
                 while self._waiting and self._hand_over(self._waiting[0]):
                     self._waiting.popleft()

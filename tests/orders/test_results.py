@@ -8,13 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+import trio.testing
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from pipeline.model.errors import Retryable
 from pipeline.model.events import Micros, Origin
 from pipeline.model.orders import OrderResult
 from pipeline.orders import results
+from pipeline.orders.consumer import STALL
 from pipeline.orders.results import AGAIN_AFTER, ResultWriter, read_results
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.routes import Route, compile_routes
@@ -119,6 +122,22 @@ async def test_what_is_refused_is_offered_again(autojump_clock: trio.testing.Moc
     assert await write(writer, result(1)) == ["c-1"]
     assert trio.current_time() - started >= AGAIN_AFTER
     assert (writer.failures, writer.last_error) == (1, "")
+
+
+async def test_what_was_refused_before_a_stall_is_not_offered_again(autojump_clock: trio.testing.MockClock) -> None:
+    route = await route_of(KafkaSettings(), create=False)
+    writer = ResultWriter(KafkaSettings(), route, Refusing)  # type: ignore[arg-type]
+    delivered: list[str] = []
+    with pytest.RaisesGroup(pytest.RaisesExc(Retryable, match="before a stall")):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            writer.publish(result(1), lambda: delivered.append("c-1"))
+            await trio.sleep(AGAIN_AFTER / 2)
+            assert writer.failures == 1
+            autojump_clock.jump(STALL + 1)
+            await trio.sleep(2 * AGAIN_AFTER)
+            nursery.cancel_scope.cancel()
+    assert (delivered, writer.outstanding) == ([], 1)
 
 
 def test_results_that_may_not_be_read_name_the_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
