@@ -20,6 +20,7 @@ from pipeline.model.errors import Refused
 from pipeline.model.order_stats import OrderStats
 from pipeline.orders.consumer import CommandConsumer, Holding, Mark, Owner
 from pipeline.orders.gateway import Commands, Gateway
+from pipeline.orders.promptness import promptness
 from pipeline.orders.results import ResultWriter, read_results
 from pipeline.orders.settings import AccountOrderSettings, OrderSettings
 from pipeline.orders.tenure import Results
@@ -107,10 +108,11 @@ class OrderEntry:
     async def run(self) -> None:
         """Serve until `stop`, then drain. Raises `ConfigError` for a ledger that cannot be used."""
         try:
-            async with trio.open_nursery() as nursery:
-                for venue, accounts in self.settings.accounts.items():
-                    for account, settings in accounts.items():
-                        nursery.start_soon(self._run, venue, account, settings)
+            with promptness():
+                async with trio.open_nursery() as nursery:
+                    for venue, accounts in self.settings.accounts.items():
+                        for account, settings in accounts.items():
+                            nursery.start_soon(self._run, venue, account, settings)
         finally:
             self.ended.set()
 
