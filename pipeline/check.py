@@ -16,6 +16,7 @@ import trio
 from rich.console import Console
 from rich.markup import escape
 
+from pipeline import check_orders
 from pipeline.avro.codec import Schemas
 from pipeline.config import Config
 from pipeline.exchanges import VENUES
@@ -32,7 +33,7 @@ from pipeline.model.events import BASE, KINDS, Instrument, Micros, Origin
 from pipeline.session import websocket
 from pipeline.session.clock import system_clock
 from pipeline.sink.routes import subjects_of
-from pipeline.sink.topics import plan_topics, prepare_topics
+from pipeline.sink.topics import plan_topics, prepare_command_topic, prepare_topics
 
 _SHOWN = 6
 
@@ -51,6 +52,7 @@ async def run(config: Config, *, as_json: bool, connect: bool, share: int | None
         "is_split": config.shares > 1,
         "shares": [],
         "kafka": _kafka(own),
+        "orders": check_orders.described(own),
         "limits": _limits(own),
         "checks": [],
     }
@@ -69,6 +71,7 @@ async def run(config: Config, *, as_json: bool, connect: bool, share: int | None
         report["shares"].append(_share(config, each, {name: of[position] for name, of in plans.items()}))
     if connect:
         await _try_kafka(config, report["checks"])
+        _try_orders(report["orders"], report["checks"])
     if as_json:
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
@@ -243,6 +246,11 @@ async def _try_handshake(
             _note(checks, what, None, "open")
 
 
+def _try_orders(orders: Mapping[str, Any] | None, checks: list[dict[str, Any]]) -> None:
+    for what, ok, detail in check_orders.tried(orders) if orders is not None else ():
+        checks.append({"what": what, "ok": ok, "detail": detail})
+
+
 async def _try_kafka(config: Config, checks: list[dict[str, Any]]) -> None:
     kafka = config.kafka
     what = f"Kafka at {', '.join(kafka.bootstrap_servers)}"
@@ -250,6 +258,8 @@ async def _try_kafka(config: Config, checks: list[dict[str, Any]]) -> None:
     looking = attrs.evolve(kafka, create_topics=False)
     try:
         reports = await trio.to_thread.run_sync(partial(prepare_topics, looking, _kinds(config)))
+        for account in (check_orders.described(config) or {"accounts": ()})["accounts"]:
+            reports += await trio.to_thread.run_sync(prepare_command_topic, looking, account["command_topic"])
     except PipelineError as error:
         _note(checks, what, error)
         return
@@ -298,6 +308,8 @@ def _text(report: dict[str, Any]) -> Iterator[str]:
     yield f"  delivery: {kafka['delivery']}{journal}{shard}"
     for topic in kafka["topics"]:
         yield f"  [cyan]{topic['topic']}[/]  {topic['schema']}  {topic['partitions']} partitions"
+    if report["orders"] is not None:
+        yield from check_orders.text(report["orders"])
     yield "[bold]limits[/]"
     for name, value in report["limits"].items():
         yield f"  {name}: {escape(str(value))}"

@@ -41,8 +41,10 @@ def problems(
     for name, accounts in orders.accounts.items():
         below = f"accounts.{name}"
         venue = venues.get(name)
-        if venue is None or name not in settings:
-            yield below, f"unknown venue; {suggestion(name, settings)}"
+        if name not in settings:
+            yield below, f'"{name}" is not under venues, where its accounts belong; {_there(name, settings)}'
+        elif venue is None:
+            continue  # told of the venue itself
         elif venue.trading is None:
             yield below, f"there is no order entry with {name}"
         else:
@@ -51,9 +53,16 @@ def problems(
                 yield below, f'no order entry in environment "{environment}"; {_offered(venue.trading)}'
             for account, wanted in accounts.items():
                 where = f"{below}.{account}"
-                for field, why in _account(wanted, settings[name].accounts.get(account), venue, venue.trading):
+                known = settings[name].accounts
+                if account not in known:
+                    yield where, f'"{account}" is not under venues.{name}.accounts; {_there(account, known)}'
+                for field, why in _account(wanted, known.get(account), venue, venue.trading):
                     yield f"{where}.{field}".removesuffix("."), why
     yield from _topics(orders, kafka)
+
+
+def _there(name: str, known: Mapping[str, object]) -> str:
+    return suggestion(name, known) if known else "nothing is"
 
 
 def _offered(trading: Trading) -> str:
@@ -61,8 +70,6 @@ def _offered(trading: Trading) -> str:
 
 
 def _account(wanted: AccountOrderSettings, account: AccountSettings | None, venue: Venue, trading: Trading) -> Problems:
-    if account is None:
-        yield "", "unknown account: its keys and channels belong under venues"
     if not wanted.instruments:
         yield "instruments", "allows nothing; name markets and what may be ordered there"
     for market, patterns in wanted.instruments.items():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
-from pipeline import check
+from pipeline import check, check_orders
 from pipeline.config import load, loads
 from pipeline.model.errors import ConfigError
+from tests.services import KafkaBroker
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
 
@@ -108,6 +111,80 @@ async def test_what_becomes_of_records_and_messages_is_shown(capsys: pytest.Capt
     assert "1 subscriptions  logs in as desk\n" in shown  # the account's own stream is not archived
     assert "delivery: exactly_once out of a journal, shard a" in shown
     assert "spool_when_full: stop_reading" in shown
+
+
+ORDERS = """
+kafka: {topic_template: "test.{group}.{kind}"}
+venues:
+  okx:
+    environment: demo
+    accounts:
+      desk: {api_key: {env: K}, api_secret: {env: S}, passphrase: {env: P}, channels: [order]}
+orders:
+  directory: %s
+  kill_file: %s
+  accounts:
+    okx:
+      desk:
+        instruments: {swap: [BTC-USDT-SWAP, "ETH-*"], option: "BTC-USD-*"}
+        max_order_value: 5000
+        price_band: "0.025"
+        max_open_orders: 20
+        cancel_on_disconnect: 30s
+"""
+
+
+async def test_what_order_entry_will_do_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = ORDERS % (tmp_path / "ledgers", tmp_path / "kill")
+    orders = (await report(text, capsys))["orders"]
+    [desk] = orders["accounts"]
+    assert (desk["account"], desk["environment"]) == ("okx.desk", "demo")
+    assert desk["url"] == "wss://wspap.okx.com:8443/ws/v5/private"
+    assert desk["command_topic"] == "test.order.order_command.okx.desk"
+    assert desk["instruments"] == {"swap": ["BTC-USDT-SWAP", "ETH-*"], "option": ["BTC-USD-*"]}
+    assert (desk["max_order_value"], desk["price_band"], desk["cancel_on_disconnect"]) == ("5000", "0.025", 30)
+    assert orders["result_topic"] == "test.order.order_result"
+    assert await check.run(loads(text), as_json=False, connect=False) == 0
+    shown = capsys.readouterr().out
+    assert f"orders  ledgers in {tmp_path / 'ledgers'}, kill file {tmp_path / 'kill'}\n" in shown
+    assert "okx.desk (demo)  wss://wspap.okx.com:8443/ws/v5/private\n" in shown
+    assert "commands from test.order.order_command.okx.desk, results to test.order.order_result\n" in shown
+    assert "may order in swap: BTC-USDT-SWAP, ETH-*\n" in shown
+    limits = "at most 5000 in quote currency an order, 20 open orders, prices within 2.5 % of the mark price"
+    assert f"    {limits}\n" in shown
+    assert "open orders are cancelled by the venue when we are gone for 30 s\n" in shown
+    assert await check.run(loads(CONFIG), as_json=False, connect=False) == 0
+    assert "orders" not in capsys.readouterr().out
+
+
+async def test_command_topics_are_looked_for(broker: KafkaBroker, tmp_path: Path) -> None:
+    config = loads(ORDERS % (tmp_path, tmp_path / "kill"))
+    kafka = attrs.evolve(config.kafka, bootstrap_servers=(broker.bootstrap,), create_topics=False)
+    checks: list[dict[str, Any]] = []
+    await check._try_kafka(attrs.evolve(config, kafka=kafka), checks)
+    missing = {entry["what"] for entry in checks if not entry["ok"]}
+    assert {"topic test.order.order_command.okx.desk", "topic test.order.order_result"} <= missing
+
+
+def test_what_the_machine_has_for_order_entry_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, kill_file = tmp_path / "a" / "ledgers", tmp_path / "kill"
+    orders = {"directory": str(folder), "kill_file": str(kill_file)}
+
+    def found() -> list[tuple[bool, str]]:
+        return [(ok, detail) for _, ok, detail in check_orders.tried(orders)]
+
+    assert found() == [(True, f"will be created in {tmp_path}"), (True, "is not there")]
+    assert not folder.parent.exists(), "looking changes nothing"
+    folder.mkdir(parents=True)
+    kill_file.touch()
+    assert found() == [(True, "can be written"), (True, "is there: no account takes orders")]
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    orders["kill_file"] = str(kill_file / "below")
+    refused, odd = found()
+    assert refused == (False, f"{folder} cannot be written by us")
+    assert odd[0] is False
+    orders["directory"] = str(kill_file)
+    assert found()[0] == (False, f"{kill_file} is no folder")
 
 
 SPLIT = """

@@ -120,8 +120,10 @@ def test_venues_and_environments_without_order_entry() -> None:
 
 
 def test_accounts_and_venues_are_those_of_the_file() -> None:
-    assert problems({"okx": {"desk": GOOD}}) == ["orders.accounts.okx: unknown venue; known: bybit"]
-    unknown = "unknown account: its keys and channels belong under venues"
+    absent = "is not under venues, where its accounts belong"
+    assert problems({"okx": {"desk": GOOD}}) == [f'orders.accounts.okx: "okx" {absent}; known: bybit']
+    assert problems({"bybti": {"main": GOOD}}) == [f'orders.accounts.bybti: "bybti" {absent}; did you mean "bybit"?']
+    unknown = '"mian" is not under venues.bybit.accounts; did you mean "main"?'
     assert problems({"bybit": {"mian": GOOD}}) == [f"orders.accounts.bybit.mian: {unknown}"]
 
 

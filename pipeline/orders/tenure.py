@@ -387,7 +387,9 @@ class Tenure:
                     orders = await self.sweeper.open_orders(
                         line.ticket.market, None if family else line.ticket.instrument
                     )
-                    count = sum(family is None or str(order.origin.instrument).startswith(f"{family}-") for order in orders)
+                    count = sum(
+                        family is None or str(order.origin.instrument).startswith(f"{family}-") for order in orders
+                    )
                     desk.found_open(line, count, asked, self.now())
                 elif line.trade is None:
                     desk.found(line, None, asked, self.now())  # what the venue does not list, it cannot be asked about

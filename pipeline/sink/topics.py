@@ -28,7 +28,7 @@ _ARCHIVE = frozenset({"wire_message"})
 _LATEST = frozenset({"instrument", WATERMARK})
 """Kinds of which the latest record per key is what counts."""
 _SINGLE = _LATEST | {ORDER_COMMAND}
-"""Kinds with one partition: an account's commands are obeyed in the order in which they were given."""
+"""Kinds with one partition, unless more are asked for."""
 
 _DAY_S = 86_400.0
 
@@ -81,7 +81,7 @@ class TopicPlan:
     """None: the broker's default."""
     config: Mapping[str, str]
     partitions_matter: bool
-    """Whether the user asked for this number; another one is worth a warning then."""
+    """Whether another number is worth a warning: the user asked for this one, or an order depends on it."""
     is_written: bool = True
     """Whether we publish there; otherwise we only read."""
 
@@ -97,7 +97,11 @@ class TopicReport:
 
 
 def plan_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicPlan]:
-    """The topics of these kinds: what the user says about the kind, about all, our defaults, in this order."""
+    """The topics of these kinds: what the user says about the kind, about all, our defaults, in this order.
+
+    Only what is said about commands themselves gives their topics more partitions than one: what an account is to do is
+    done in the order in which it was said.
+    """
     return [_plan(settings, kind) for kind in kinds]
 
 
@@ -112,14 +116,15 @@ def _plan(settings: KafkaSettings, kind: str) -> TopicPlan:
         **all_.config,
         **own.config,
     }
-    chosen = own.partitions or all_.partitions
+    is_ordered = kind == ORDER_COMMAND
+    chosen = own.partitions or (None if is_ordered else all_.partitions)
     return TopicPlan(
         kind=kind,
         name=topic_name(settings, kind),
         partitions=chosen or (1 if kind in _SINGLE else ours.partitions or 1),
         replication_factor=own.replication_factor or all_.replication_factor,
         config=config,
-        partitions_matter=chosen is not None,
+        partitions_matter=chosen is not None or is_ordered,
     )
 
 
@@ -132,12 +137,8 @@ def prepare_topics(settings: KafkaSettings, kinds: Iterable[str]) -> list[TopicR
 
 
 def prepare_command_topic(settings: KafkaSettings, name: str) -> list[TopicReport]:
-    """The same for a topic that commands are read from.
-
-    It gets one partition unless more are configured: so all commands keep their order, and one instance has them all.
-    """
-    chosen = settings.topics.get(ORDER_COMMAND, TopicSettings()).partitions
-    plan = attrs.evolve(_plan(settings, ORDER_COMMAND), name=name, partitions=chosen or 1, is_written=False)
+    """The same for a topic that commands are read from."""
+    plan = attrs.evolve(_plan(settings, ORDER_COMMAND), name=name, is_written=False)
     return _prepare(settings, [plan])
 
 

@@ -11,12 +11,21 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
+from pipeline.avro.schemas import ORDER_COMMAND
 from pipeline.model.errors import Refused
 from pipeline.model.events import KINDS
 from pipeline.sink.errors import SinkFailed
 from pipeline.sink.opening import open_sink
 from pipeline.sink.settings import KafkaSettings, TopicSettings
-from pipeline.sink.topics import TopicReport, group_of, plan_topics, prepare_topics, topic_name
+from pipeline.sink.topics import (
+    TopicReport,
+    command_topic,
+    group_of,
+    plan_topics,
+    prepare_command_topic,
+    prepare_topics,
+    topic_name,
+)
 from tests.services import KafkaBroker
 
 NEEDED = 1_010_000
@@ -51,6 +60,29 @@ def test_a_plan_prefers_the_kind_then_the_defaults_of_all_then_ours() -> None:
     assert "retention.ms" not in plans["instrument"].config
     defaults = {plan.kind: plan for plan in plan_topics(KafkaSettings(), KINDS)}
     assert defaults["dead_letter"].config["retention.ms"] == str(14 * 86_400_000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "partitions"),
+    [
+        (KafkaSettings(), 1),
+        (KafkaSettings(topic_defaults=TopicSettings(partitions=12)), 1),
+        (KafkaSettings(topics={ORDER_COMMAND: TopicSettings(partitions=2)}), 2),
+    ],
+)
+def test_commands_have_one_partition_unless_more_are_asked_for(settings: KafkaSettings, partitions: int) -> None:
+    [plan] = plan_topics(settings, [ORDER_COMMAND])
+    assert (plan.partitions, plan.partitions_matter) == (partitions, True)
+
+
+def test_a_command_topic_is_made_as_it_is_planned(settings: KafkaSettings) -> None:
+    many = attrs.evolve(settings, topic_defaults=TopicSettings(partitions=2))
+    name = command_topic(settings, "okx", "desk")
+    assert [report.outcome for report in prepare_command_topic(many, name)] == ["created"]
+    assert prepare_command_topic(many, name) == [TopicReport(name, "present")]
+    wanted = attrs.evolve(settings, topics={ORDER_COMMAND: TopicSettings(partitions=3)})
+    [report] = prepare_command_topic(wanted, name)
+    assert report.warnings == ("has 1 partitions, 3 are configured",)
 
 
 def test_missing_topics_are_created_and_then_found_as_planned(settings: KafkaSettings) -> None:
