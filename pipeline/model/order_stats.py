@@ -26,6 +26,8 @@ class OrderStats:
     """By kind of failure."""
     last_error: str = ""
     """The newest reason for which commands wait."""
+    held_up: str = ""
+    """Why commands that were read cannot be decoded yet; empty if they can."""
     commands: dict[str, int] = attrs.field(factory=dict)
     """By action, of those that were new."""
     results: dict[str, int] = attrs.field(factory=dict)
@@ -69,4 +71,4 @@ class OrderStats:
     @property
     def is_able(self) -> bool:
         """Whether a command would be sent now."""
-        return self.state == "owner" and self.connection == "live"
+        return self.state == "owner" and self.connection == "live" and not self.held_up

@@ -304,7 +304,7 @@ def _accounts(status: Status, page: StatusPage) -> Html | None:
 def _orders(status: Status, page: StatusPage) -> Html | None:
     now, rows = status["now"], []
     for name, each in status.get("orders", {}).items():
-        is_able = each["state"] == "owner" and each["connection"] == "live"
+        is_able = each["state"] == "owner" and each["connection"] == "live" and not each["held_up"]
         killed = each["is_killed"]
         unknown = wording.count(each["unknown"])
         if each["oldest_unknown"]:
@@ -329,7 +329,7 @@ def _orders(status: Status, page: StatusPage) -> Html | None:
                     ", ".join(f"{rule} {count}" for rule, count in sorted(each["refusals"].items())) or "0",
                     wording.count(each["open_orders"]),
                     _percentiles(page.latencies, ("orders", name)),
-                    each["last_error"] or wording.UNKNOWN,
+                    each["held_up"] or each["last_error"] or wording.UNKNOWN,
                 ],
             )
         )

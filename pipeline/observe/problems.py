@@ -176,6 +176,9 @@ def _of_orders(status: Status, rises: Rises) -> Iterator[Problem]:
             look = "Commands wait for it until they expire. Read the reason; keys need the right to trade."
             title = f"{name}: the connection for orders is down"
             yield Problem((*key, "connection"), "bad", title, why, look, "orders")
+        if each["held_up"]:
+            look = "They wait in their order, a kill too: use /control/kill or the kill file. See the schema registry."
+            yield Problem((*key, "held_up"), "bad", f"{name}: commands wait", each["held_up"], look, "orders")
         since = each["oldest_unknown"]
         if since and status["now"] - since > _UNKNOWN_US:
             look = "Look at the venue itself. They are asked for until it tells; why it did not is in the log."

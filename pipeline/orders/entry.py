@@ -146,9 +146,11 @@ class OrderEntry:
         reasons = [f"orders of {venue}.{account}: {why}" for (venue, account), why in self.waiting.items()]
         for gateway in self.gateways.values():
             stats = gateway.stats
-            if not stats.is_able:
+            if stats.state != "owner" or stats.connection != "live":
                 what = stats.state if stats.state != "owner" else f"the connection is {stats.connection}"
                 reasons.append(f"orders of {gateway.name}: {what}: {stats.last_error}".rstrip(": "))
+            if stats.held_up:
+                reasons.append(f"orders of {gateway.name}: commands wait: {stats.held_up}")
         return reasons
 
     async def _run(self, name: str, account: str, settings: AccountOrderSettings) -> None:

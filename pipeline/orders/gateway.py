@@ -185,8 +185,7 @@ class Gateway:
     def held_up(self, reason: str) -> None:
         if reason:
             log.error("commands_wait", account=self.name, text=reason)
-        if self._tenure is not None:
-            self.stats.last_error = reason
+        self.stats.held_up = reason
 
     async def give_up(self) -> None:
         tenure, self._tenure = self._tenure, None

@@ -25,6 +25,10 @@ from pipeline.sink.registry import fetch_schema
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.topics import topic_name
 
+REFUSED_FOR = 5.0
+"""Seconds until a registry is asked again for what it has no schema of: somebody may have registered it meanwhile."""
+MAX_REFUSED = 1_000
+"""Identifiers without a schema that are remembered."""
 _WAIT_S = 0.02
 _BATCH = 500
 _ANSWER_WITHIN_S = 15.0
@@ -60,7 +64,10 @@ class Decoder:
     settings: KafkaSettings
     is_plain: bool = False
     """Whether numbers stay as they are written: of a time that is none, whoever reads it can then name the field."""
+    clock: Callable[[], float] = time.monotonic
     _by_name: dict[int | bytes, Schema] = attrs.field(factory=dict, init=False)
+    _refused: dict[int, tuple[float, str]] = attrs.field(factory=dict, init=False)
+    """Identifiers that the registry gave no schema for: until when that counts, and why; oldest first."""
 
     def __attrs_post_init__(self) -> None:
         for schemas in (Schemas.load("text"), Schemas.load("decimal")):
@@ -72,9 +79,10 @@ class Decoder:
     def knows(self, value: bytes) -> bool:
         """Whether `decode` will ask no registry."""
         try:
-            return split_header(value)[0] in self._by_name
+            name, _ = split_header(value)
         except ValueError:
             return True
+        return isinstance(name, bytes) or name in self._by_name or self._refusal(name) is not None
 
     def decode(self, value: bytes) -> dict[str, Any]:
         """The fields; raises `ValueError`, or `SinkFailed` when the registry does not give the schema."""
@@ -93,10 +101,28 @@ class Decoder:
             raise ValueError(f"no schema of this version has the fingerprint {name.hex()}")
         if self.settings.schema_registry is None:
             raise ValueError(f"the value names schema {name} of a registry, and none is configured")
-        try:
-            return self._parsed(json.loads(fetch_schema(self.settings.schema_registry, name)))
-        except (SchemaParseException, LookupError, TypeError) as error:
-            raise ValueError(f"schema {name} of the registry is no Avro schema: {error!r}") from None
+        why = self._refusal(name)
+        if why is None:
+            try:
+                text = fetch_schema(self.settings.schema_registry, name)
+            except ValueError as error:
+                why = str(error)
+            else:
+                try:
+                    return self._parsed(json.loads(text))
+                except (SchemaParseException, ValueError, LookupError, TypeError) as error:
+                    why = f"schema {name} of the registry is no Avro schema: {error!r}"
+            self._refused[name] = (self.clock() + REFUSED_FOR, why)
+        raise ValueError(why)
+
+    def _refusal(self, name: int) -> str | None:
+        """Why there is no schema of this identifier, if it was asked for a moment ago."""
+        now = self.clock()
+        for known, (until, _) in list(self._refused.items()):
+            if until > now and len(self._refused) <= MAX_REFUSED:
+                break
+            del self._refused[known]
+        return self._refused[name][1] if name in self._refused else None
 
     def _parsed(self, schema: Schema) -> Schema:
         return cast("Schema", parse_schema(without_logical_types(schema) if self.is_plain else schema))

@@ -68,6 +68,7 @@ def with_venue(**fields: Any) -> dict[str, Any]:
             "okx.desk: the connection for orders is down",
             "60009: wrong key",
         ),
+        ({"held_up": "the registry is away"}, "okx.desk: commands wait", "the registry is away"),
         (
             {"unknown": 2, "oldest_unknown": START - 31 * SECOND},
             "okx.desk: outcomes are unknown",

@@ -330,7 +330,9 @@ def test_only_identifiers_that_are_new_are_asked_for(monkeypatch: pytest.MonkeyP
     assert not decoder.knows(text)
     assert Consumed.read(decoder, "topic", 0, 1, text, Micros(2)).problem == "by its schema it is no record"
     assert decoder.knows(text)
+    assert not decoder.knows(odd)
     assert "no Avro schema" in Consumed.read(decoder, "topic", 0, 1, odd, Micros(2)).problem
+    assert decoder.knows(odd)
 
 
 def test_marks_of_others_are_none() -> None:
