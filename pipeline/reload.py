@@ -59,7 +59,12 @@ def compare(old: Config, new: Config) -> Change:
         if paths:
             changed.append(name)
     added = tuple(name for name in new.venues if name not in old.venues)
-    removed = tuple(name for name in old.venues if name not in new.venues)
+    gone = [name for name in old.venues if name not in new.venues]
+    # Orders are taken until the restart, and their outcomes looked up over the venue's own connections.
+    kept = [name for name in gone if old.orders.accounts.get(name)]
+    venues |= {name: old.venues[name] for name in kept}
+    waiting += [f"venues.{name}" for name in kept]
+    removed = tuple(name for name in gone if name not in kept)
     applied += [f"venues.{name}" for name in (*added, *removed)]
     applied += [path for path in differences(old, new) if path.partition(".")[0] in LIVE - {"venues"}]
     config = attrs.evolve(old, venues=venues, log=new.log, reload=new.reload)

@@ -52,6 +52,23 @@ def test_venues_channels_and_the_log_are_followed(before: Config) -> None:
     assert (back.added, back.removed, back.config) == (("okx",), (), before)
 
 
+def test_a_venue_that_takes_orders_stays_until_the_restart() -> None:
+    orders = """
+orders:
+  accounts:
+    bybit:
+      main: {instruments: {linear: "*"}, max_order_value: 5000}
+"""
+    before = loads(BEFORE.replace("  bybit:\n", "  bybit:\n    environment: testnet\n") + orders)
+    wanted = loads("venues:\n  okx:" + BEFORE.partition("  okx:")[2])
+    change = compare(before, wanted)
+    assert (change.removed, change.config.venues) == ((), before.venues)
+    assert {"venues.bybit", "orders.accounts.bybit"} <= set(change.needs_restart)
+    assert not [path for path in change.applied if path.startswith("venues")]
+    back = compare(change.config, before)
+    assert (back.added, back.removed, back.changed) == ((), (), ())
+
+
 def test_what_is_not_followed_is_named_and_the_rest_is_applied(before: Config) -> None:
     text = BEFORE.replace("20ms", "1s").replace("spool}", "other}").replace("[BTCUSDT, ETHUSDT]", "[BTCUSDT]")
     text = text.replace("      main:", "      desk: {api_key: {env: A}, api_secret: {env: B}}\n      main:")
