@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -19,7 +20,9 @@ from pipeline.model.orders import AMEND, CANCEL, CANCEL_ALL, KILL, MASS_CANCEL, 
 from pipeline.model.rate import Rate
 from pipeline.orders import ledger as ledger_module
 from pipeline.orders.consumer import STALL
+from pipeline.orders.entry import OrderEntry
 from pipeline.orders.identity import client_order_id
+from pipeline.orders.settings import OrderSettings
 from pipeline.orders.sweeper import PULSE
 from tests.orders.samples import NOW, instrument, item, named
 from tests.orders.world import TOPIC, World, open_order
@@ -237,8 +240,15 @@ async def test_the_status_tells_why_commands_wait(autojump_clock: MockClock, wor
         await world.until(lambda: gateway.stats.connection == "live")
         assert gateway.measured().held_up == "the registry does not answer"
         assert not gateway.stats.is_able
+        nothing: Any = None
+        entry = OrderEntry(
+            settings=OrderSettings(), kafka=nothing, venues={}, intakes={}, around=nothing, route=nothing
+        )
+        entry.gateways["bybit", "main"] = gateway
+        assert entry.not_ready() == ["orders of bybit.main: commands wait: the registry does not answer"]
         world.members[0].owner.held_up("")
         assert gateway.measured().is_able
+        assert not entry.not_ready()
 
 
 async def test_cancel_all_cancels_what_is_open_in_its_scope(autojump_clock: MockClock, world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +13,9 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from pipeline.app import Service
 from pipeline.config import loads
@@ -61,6 +64,10 @@ class Desk:
         wanted = OrderCommand(command_id, self.venue.name, "main", action, items=items, **fields)
         self.producer.produce(self.topic, encode_command(wanted))
         assert self.producer.flush(HANG_GUARD) == 0
+
+    def not_ready(self) -> list[str]:
+        assert self.service.orders is not None
+        return self.service.orders.not_ready()
 
     @property
     def topic(self) -> str:
@@ -133,19 +140,28 @@ def config(broker: KafkaBroker, venue: SimulatedVenue, folder: Path, prefix: str
 
 
 @asynccontextmanager
-async def trading(name: str, broker: KafkaBroker, folder: Path) -> AsyncIterator[Desk]:
-    """A service that takes orders for a simulated venue."""
+async def serving(name: str, broker: KafkaBroker, folder: Path, prefix: str = "") -> AsyncIterator[Desk]:
+    """A service that is to take orders for a simulated venue, with topics of its own or of an earlier one."""
     listings = named(name, [LISTED[name][1]])
     with trio.fail_after(HANG_GUARD):
         async with open_venue(name, market=MarketSettings(rate=5, instruments=listings), accounts=[ACCOUNT]) as venue:
-            service = Service(loads(config(broker, venue, folder, f"o{uuid.uuid4().hex[:8]}")))
+            service = Service(loads(config(broker, venue, folder, prefix or f"o{uuid.uuid4().hex[:8]}")))
             producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 0})
             async with trio.open_nursery() as nursery:
                 await nursery.start(service.run)
-                while not service.orders or service.orders.not_ready():  # noqa: ASYNC110 - nothing announces it
+                while not service.orders:  # noqa: ASYNC110 - nothing announces it
                     await trio.sleep(POLL_S)
                 yield Desk(venue, service, producer)
                 service.stop()
+
+
+@asynccontextmanager
+async def trading(name: str, broker: KafkaBroker, folder: Path, prefix: str = "") -> AsyncIterator[Desk]:
+    """The same as soon as it takes them."""
+    async with serving(name, broker, folder, prefix) as desk:
+        while desk.not_ready():  # noqa: ASYNC110 - nothing announces it
+            await trio.sleep(POLL_S)
+        yield desk
 
 
 @pytest.mark.parametrize("name", sorted(LISTED))
@@ -174,3 +190,33 @@ async def test_a_killed_account_takes_no_orders_and_has_none(broker: KafkaBroker
         assert (await desk.final("c-3"))["rule"] == "kill_switch"
         while desk.service.status()["orders"]["bybit.main"]["swept"] < 1:  # noqa: ASYNC110 - nothing announces it
             await trio.sleep(POLL_S)
+
+
+def make_anew(broker: KafkaBroker, topic: str) -> None:
+    """Delete a topic and create it again."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.delete_topics([topic])[topic].result(HANG_GUARD)
+    deadline = time.monotonic() + HANG_GUARD
+    while True:
+        try:
+            admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(HANG_GUARD)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
+                raise
+        else:
+            return
+
+
+async def test_a_command_topic_that_was_made_anew_and_has_grown_is_refused(broker: KafkaBroker, tmp_path: Path) -> None:
+    prefix = f"o{uuid.uuid4().hex[:8]}"
+    async with trading("okx", broker, tmp_path, prefix) as desk:
+        desk.give(CREATE, "c-1", desk.order("mine1"))
+        assert (await desk.final("c-1"))["state"] == "acknowledged"
+    await trio.to_thread.run_sync(make_anew, broker, desk.topic)
+    async with serving("okx", broker, tmp_path, prefix) as desk:
+        for number in range(3):
+            desk.give(CREATE, f"d-{number}", desk.order(f"new{number}"))
+        while "it is not the topic that it was" not in "".join(desk.not_ready()):  # noqa: ASYNC110 - as above
+            await trio.sleep(POLL_S)
+        assert "has the id" in "".join(desk.not_ready())
+        assert not desk.venue.accounts["main"].orders
