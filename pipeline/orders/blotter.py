@@ -91,8 +91,9 @@ class Blotter:
     def finish(self, line: Line, state: State, moment: Moment, **told: Any) -> None:
         """The item's one final result."""
         line.final = self.teller.result(line, state, moment, **told)
+        was_counted = line.ticket.action == CREATE and line.stage is not Stage.WAITING
         line.stage = Stage.FINAL
-        if line.ticket.action == CREATE and line.trade is not None and state != "acknowledged":
+        if was_counted and line.trade is not None and state != "acknowledged":
             self.open_orders.failed(line.trade)
         count(self.stats.results, state)
         self.entries.append(Outcome.of(line.final))

@@ -339,6 +339,20 @@ async def test_a_mass_cancel_goes_out(autojump_clock: MockClock, world: World) -
     assert world.exchange.asked == {("mass_cancel", "BTC-USD"): 1}
 
 
+async def test_a_refused_order_takes_no_other_of_its_name_from_the_count(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.exchange.held = []
+    async with world.running() as gateway:
+        world.order("c-1", client_order_id="a")
+        await world.passed("sent")
+        world.order("c-2", client_order_id="a", price="65000.55")
+        assert (await world.final("c-2")).rule == "tick_size"
+        assert gateway.open_orders.count == 1
+        world.exchange.held.pop()()
+        await world.settled_after("c-1")
+
+
 async def test_an_amendment_of_what_nobody_shows_ends_as_such(autojump_clock: MockClock, world: World) -> None:
     world.order("c-1", client_order_id="a")
     async with world.running():
