@@ -45,8 +45,9 @@ class Admission:
     """Final results that Kafka has: partition, offset, command, item."""
     _told: set[tuple[int, int, str]] = attrs.field(factory=set, init=False)
     """Those that Kafka has any result of: partition, offset, command."""
-    _settled_by_owners: set[int] = attrs.field(factory=set, init=False)
-    """Partitions whose offset an owner has committed; without its mark, somebody may have put it there by hand."""
+    _settled_by_others: set[int] = attrs.field(factory=set, init=False)
+    """Partitions whose offset another owner has committed. Without a mark, somebody has put it there by hand, and ours
+    settles nothing that our ledger has open."""
     _live: set[str] = attrs.field(factory=set, init=False)
     """Identifiers of commands that are not settled."""
     _recovered: dict[tuple[int, int], Ticket] = attrs.field(factory=dict, init=False)
@@ -67,12 +68,12 @@ class Admission:
         self._told = {(each["partition"], each["offset"], each["command_id"]) for each in results}
         seen = {partition for partition, _, _ in self._told}
         for holding in holdings:
-            at, mark = holding.partition, claim(holding, self.known, moment.wall)
+            at, mark = holding.partition, claim(self.topic, holding, self.known, moment.wall)
             self._progress[at] = Progress(self.topic, at, holding.start, holding.end, mark.since)
             is_virgin = not holding.is_committed and at not in seen
             self._doubtful[at] = 0 if is_virgin else mark.doubtful_until
-            if holding.mark is not None:
-                self._settled_by_owners.add(at)
+            if holding.mark is not None and holding.mark.owner != self.known.identifier:
+                self._settled_by_others.add(at)
             if mark.is_killed:
                 self.switch.inherit(moment)
         for command_id, known in self.known.commands.items():
@@ -87,7 +88,7 @@ class Admission:
         progress = self._progress.get(place.partition)
         if progress is None:
             return  # whoever holds that partition has taken it for doubtful
-        if place.offset < progress.next_offset and place.partition in self._settled_by_owners:
+        if place.offset < progress.next_offset and place.partition in self._settled_by_others:
             for line in ticket.lines:
                 self.blotter.note(Published(*line.key))
             return

@@ -230,7 +230,7 @@ class Gateway:
         why = anew(self.kafka.topic, self._topic_id, holding, ledger.state)
         if why is not None:
             raise self._another_topic(why)
-        return claim(holding, ledger.state, Micros(self.clock()))
+        return claim(self.kafka.topic, holding, ledger.state, Micros(self.clock()))
 
     def _another_topic(self, why: str) -> Refused:
         return Refused(

@@ -13,7 +13,7 @@ from pipeline.orders.ledger_entries import KnownCommand, LedgerState, Place
 from pipeline.orders.tickets import Line, Stage, Ticket
 
 
-def claim(holding: Holding, known: LedgerState, now: Micros) -> Mark:
+def claim(topic: str, holding: Holding, known: LedgerState, now: Micros) -> Mark:
     """What to leave in the commits of a partition at once when it has become ours, before anything is sent.
 
     What another owner may have sent stays doubtful for whoever comes after us, until it is settled. Of a partition
@@ -22,7 +22,8 @@ def claim(holding: Holding, known: LedgerState, now: Micros) -> Mark:
     mark = holding.mark
     doubtful = mark.doubtful_until if mark is not None and mark.owner == known.identifier else holding.end
     since = mark.since if mark is not None else Micros(0) if holding.start < holding.end else now
-    is_killed = known.is_killed or (mark is not None and mark.is_killed and mark.owner != known.identifier)
+    # A resume that came after the mark is in the ledger, if that has all that happened.
+    is_killed = known.is_killed or (mark is not None and mark.is_killed and not is_whole(known, topic, holding))
     return Mark(known.identifier, since, doubtful, is_killed=is_killed)
 
 

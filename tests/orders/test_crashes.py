@@ -231,10 +231,28 @@ async def test_a_second_copy_is_recognized_whoever_obeyed_the_first(
     assert [len(world.finals(name)) for name in ("c-1", "c-2")] == [1, 1]
 
 
-async def test_offsets_set_by_hand_take_no_result_away(autojump_clock: MockClock, world: World) -> None:
+async def test_the_kill_switch_outlives_an_older_copy_of_the_ledger(autojump_clock: MockClock, world: World) -> None:
+    world.order("c-1", client_order_id="first")
+    async with world.running():
+        await world.settled_after("c-1")
+    shutil.copytree(world.folder / "ledger", world.folder / "copy")
+    world.give(world.command(command_id="c-2", action=KILL))
+    async with world.running():
+        await world.settled_after("c-2")
+    async with world.running("copy") as gateway:
+        await world.state(gateway, "owner")
+        world.order("c-3")
+        assert (await world.final("c-3")).rule == "kill_switch"
+        await world.settled()
+
+
+@pytest.mark.parametrize("again", ["", "noted"])
+async def test_offsets_set_by_hand_take_no_result_away(autojump_clock: MockClock, world: World, again: str) -> None:
     world.order("c-1", client_order_id="sent")
     await world.live_and_die("answered")
     world.topic.committed = (1, None)
+    if again:
+        await world.live_and_die(again)
     async with world.running():
         await world.final("c-1")
     assert world.exchange.asked == {("create", "sent"): 1}
