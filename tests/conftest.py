@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -27,6 +28,13 @@ class OwnBroker(Protocol):
     """Starts a broker for one test, which may kill it; it is gone when the test ends."""
 
     def __call__(self, config: Mapping[str, str] | None = None) -> KafkaBroker: ...
+
+
+def pytest_configure() -> None:
+    """Undoes what a run in the background, or under `nohup`, hands down to all that it starts: ignored signals."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects

@@ -19,6 +19,7 @@ from pipeline.orders.commands import read_command
 from pipeline.sink.reader import Decoder
 from pipeline.sink.settings import KafkaSettings
 
+DEADLINE_S = 120
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 SCHEMAS = ROOT / "schemas"
@@ -60,8 +61,8 @@ def start(example: str, *arguments: str) -> subprocess.Popen[str]:
 def test_the_examples_print_trades_and_end_when_asked() -> None:
     producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": ""})
     producer.produce("market.trade", trade(), key=b"bybit.linear.BTCUSDT")
-    assert producer.flush(30) == 0
-    (broker,) = producer.list_topics(timeout=30).brokers.values()
+    assert producer.flush(DEADLINE_S) == 0
+    (broker,) = producer.list_topics(timeout=DEADLINE_S).brokers.values()
     kafka = f"{broker.host}:{broker.port}"
     # Side by side: most of the time goes by until a group has formed.
     consumers = [start("consume.py", kafka), start("consume_fastavro.py", kafka, str(ROOT / "schemas" / "trade.avsc"))]
@@ -71,7 +72,7 @@ def test_the_examples_print_trades_and_end_when_asked() -> None:
             assert consumer.stdout.readline() == LINE
         for consumer in consumers:
             consumer.send_signal(signal.SIGINT)
-        assert [consumer.wait(30) for consumer in consumers] == [0, 0]
+        assert [consumer.wait(DEADLINE_S) for consumer in consumers] == [0, 0]
     finally:
         for consumer in consumers:
             consumer.kill()
@@ -103,9 +104,9 @@ def result(command: dict[str, Any], state: str) -> bytes:
 def test_the_order_is_a_command_and_its_results_are_printed() -> None:
     topic = "order.order_command.bybit.main"
     producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": ""})
-    (broker,) = producer.list_topics(timeout=30).brokers.values()
+    (broker,) = producer.list_topics(timeout=DEADLINE_S).brokers.values()
     for name in (topic, "order.order_result"):
-        producer.list_topics(name, timeout=30)  # makes it
+        producer.list_topics(name, timeout=DEADLINE_S)  # makes it
     kafka = f"{broker.host}:{broker.port}"
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": "connector"})
     consumer.assign([TopicPartition(topic, number, 0) for number in range(4)])
@@ -122,7 +123,7 @@ def test_the_order_is_a_command_and_its_results_are_printed() -> None:
         for other in (fields | {"command_id": "another"}, fields):
             for state in ("accepted", "rejected"):
                 producer.produce("order.order_result", result(other, state), b"bybit.main.BTCUSDT", 0)
-        assert producer.flush(30) == 0
+        assert producer.flush(DEADLINE_S) == 0
         out, _ = trader.communicate(timeout=60)
         assert out.split("\n") == ["accepted 12  ", "rejected 12 price_band ", ""]
         assert trader.returncode == 0

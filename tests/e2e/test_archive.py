@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import trio
 
 from pipeline import replay_command
 from pipeline.config import Config
+from pipeline.observe import progress
 from pipeline.sim.listing import many
 from pipeline.sim.settings import MarketSettings
 from pipeline.sim.venue import open_venue
@@ -78,6 +80,12 @@ def read(config: Config, **changes: Any) -> Records:
         if record.fields["venue"] != "pipeline":
             found.setdefault((record.kind, record.key), []).append(record.value)
     return found
+
+
+@pytest.fixture(autouse=True)
+def no_lines_about_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is nothing to complain about."""
+    monkeypatch.setattr(progress, "LINES_S", math.inf)
 
 
 async def replay(config: Config, *arguments: str) -> tuple[Records, str]:
