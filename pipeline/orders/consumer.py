@@ -59,6 +59,9 @@ _NO_TOPIC = (
 """Or not the one that it was: to join anew tells."""
 
 
+_Rebalance = Callable[[Consumer, list[TopicPartition]], None]
+
+
 @attrs.frozen
 class Mark:
     """What an owner leaves in its commits."""
@@ -258,7 +261,8 @@ class CommandConsumer:
         }
         self._consumer = consumer = create_client(self.make, config, self.settings)
         try:
-            consumer.subscribe([self.topic], self._on_assign, self._on_revoke, self._on_lost)
+            callbacks = [self._told(each) for each in (self._on_assign, self._on_revoke, self._on_lost)]
+            consumer.subscribe([self.topic], *callbacks)
             while not self._stop.is_set():
                 self._turn(consumer)
             self._commit(wait=True)
@@ -366,6 +370,21 @@ class CommandConsumer:
         """Have it done again. What is committed late is only looked at once more after a restart."""
         with self._lock:
             self._committed.clear()
+
+    def _told(self, callback: _Rebalance) -> _Rebalance:
+        """With a failure of Kafka as one of ours.
+
+        What confluent-kafka raises in a callback of its own comes out of `poll` as something that is no exception
+        (2.16 on Python 3.11): not even `except BaseException` would see it, and the thread's end would not be noticed.
+        """
+
+        def told(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            try:
+                callback(consumer, partitions)
+            except KafkaException as failure:
+                raise SinkFailed(f"{self._where}: {failure.args[0].str()}") from None
+
+        return told
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         holdings = [self._holding(consumer, found) for found in self._committed_offsets(consumer, partitions)]

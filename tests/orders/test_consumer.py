@@ -223,6 +223,14 @@ async def test_who_was_fenced_by_a_member_of_its_own_name_says_so(ground: Ground
         twin.close()
 
 
+async def test_what_fails_while_the_topic_is_taken_over_is_told(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "_ANSWER_WITHIN_S", 1e-6)
+    with trio.fail_after(HANG_GUARD), pytest.RaisesGroup(pytest.RaisesExc(SinkFailed, match=ground.topic)):
+        await ground.consumer(Clerk(), "first").run()
+
+
 async def test_what_was_deleted_before_it_was_read_is_no_reason_to_begin_elsewhere(ground: Ground) -> None:
     clerk = Clerk()
     consumer = ground.consumer(clerk, "first")
