@@ -1,7 +1,7 @@
 """The thread that waits for the ledger's disk, for as long as an ownership lasts.
 
-Orders wait for it one by one, so the way there and back counts: a thread that does nothing else is woken by a queue, and
-reports by one callback.
+Orders wait for it one by one, so the way there and back counts: a thread that does nothing else is woken by a queue,
+and reports by one callback.
 """
 
 from __future__ import annotations
