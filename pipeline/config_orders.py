@@ -14,6 +14,7 @@ from pipeline.feeds.settings import AccountSettings, VenueSettings
 from pipeline.feeds.specs import account_specs
 from pipeline.model.account import Order
 from pipeline.model.events import KINDS
+from pipeline.model.orders import CANCEL
 from pipeline.orders.settings import AccountOrderSettings, OrderSettings
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.topics import command_topic, topic_name
@@ -89,9 +90,11 @@ def _channels(wanted: AccountOrderSettings, account: AccountSettings, venue: Ven
     """Private channels that order entry cannot do without."""
     subscriptions = _subscriptions(account, venue)
     covered = {each.market for each in subscriptions if each.kind == Order.KIND}
-    missing = [market for market in wanted.instruments if not covered & {market, WHOLE_ACCOUNT}]
+    traded = [market for market in venue.markets if trading.batch(CANCEL, market)]
+    missing = [] if WHOLE_ACCOUNT in covered else [market for market in traded if market not in covered]
     if missing:
-        yield "", f"the account has no order channel for {', '.join(missing)}: nobody would count its open orders"
+        why = f"the account has no order channel for {', '.join(missing)}"
+        yield "", f"{why}: kill and cancel_all, which are for the whole account, would leave orders there"
     if wanted.cancel_on_disconnect is not None:
         topics = [each.topic for each in subscriptions]
         for why in trading.arm_problems(wanted.cancel_on_disconnect, topics, list(wanted.instruments)):

@@ -23,6 +23,9 @@ class Trading:
 
     environments = ("mainnet", "testnet")
 
+    def batch(self, action: str, market: str) -> int:
+        return 0 if market == "spread" else 10
+
     def arm_problems(self, seconds: float, channels: Sequence[str], markets: Sequence[str]) -> list[str]:
         return [f"{seconds:g} s, {', '.join(channels)}, {', '.join(markets)}"]
 
@@ -130,17 +133,18 @@ def test_accounts_and_venues_are_those_of_the_file() -> None:
 @pytest.mark.parametrize(
     ("channels", "missing"),
     [
-        (["position"], "spot, linear"),
-        ([{"channel": "order", "market": "linear"}], "spot"),
+        (["position"], "spot, linear, inverse, option"),
+        ([{"channel": "order", "market": market} for market in ("linear", "spot")], "inverse, option"),
     ],
 )
-def test_open_orders_are_counted_from_the_order_channel(channels: Any, missing: str) -> None:
-    why = f"the account has no order channel for {missing}: nobody would count its open orders"
+def test_orders_of_every_market_come_by_the_order_channel(channels: Any, missing: str) -> None:
+    left = "kill and cancel_all, which are for the whole account, would leave orders there"
+    why = f"the account has no order channel for {missing}: {left}"
     assert problems(main(), channels=channels) == [f"{MAIN}: {why}"]
 
 
 def test_an_order_channel_for_each_market_will_do() -> None:
-    channels = [{"channel": "order", "market": market} for market in ("linear", "spot")]
+    channels = [{"channel": "order", "market": market} for market in ("linear", "spot", "inverse", "option")]
     assert read(main(), channels=channels).orders.accounts
 
 

@@ -146,9 +146,9 @@ def test_what_concerns_the_account_has_no_items(
 def test_amend_and_cancel_name_an_order() -> None:
     which = (*WHICH, "--client-order-id", "mine")
     [amended] = made("amend", *which, "--size", "2").items
-    [cancelled] = made("cancel", *which, "--order-id", "theirs").items
+    [cancelled] = made("cancel", *WHICH, "--order-id", "theirs").items
     assert (amended.client_order_id, amended.size, amended.order_type) == ("mine", "2", None)
-    assert (cancelled.client_order_id, cancelled.order_id, cancelled.size) == ("mine", "theirs", None)
+    assert (cancelled.client_order_id, cancelled.order_id, cancelled.size) == (None, "theirs", None)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ class Service:
         servers = {"bootstrap.servers": self.settings.bootstrap_servers[0]}
         consumer, producer = Consumer({**servers, "group.id": uuid.uuid4().hex}), Producer(servers)
         consumer.assign([TopicPartition(self.topic, 0, 0)])
-        decoder = Decoder(self.settings)
+        decoder = Decoder(self.settings, is_plain=True)
         while not stop.is_set():
             message = consumer.poll(0.05)
             if message is None or message.error() is not None:

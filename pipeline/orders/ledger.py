@@ -173,6 +173,8 @@ class Ledger:
             try:
                 self._write_room()
             except OSError:
+                with self._guard:
+                    self._cut_back()  # what little there is may be another ledger's
                 return
             self._wait_for_disk()
 

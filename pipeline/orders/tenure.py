@@ -21,7 +21,7 @@ from pipeline.model.orders import MASS_CANCEL, OrderCommand, OrderResult
 from pipeline.orders.commands import MalformedCommand, read_command
 from pipeline.orders.consumer import STALL, Consumed, Holding, Mark
 from pipeline.orders.desk import Desk
-from pipeline.orders.ledger import Ledger
+from pipeline.orders.ledger import Ledger, LedgerBroken
 from pipeline.orders.letters import dead_letter
 from pipeline.orders.planner import LATER, Plan
 from pipeline.orders.prices import Prices
@@ -99,6 +99,7 @@ class Tenure:
     _pulse_at: float = attrs.field(factory=trio.current_time, init=False)
     is_draining: bool = attrs.field(default=False, init=False)
     """Whether nothing more is to be sent."""
+    _broken: LedgerBroken | None = attrs.field(default=None, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
     _looks: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LOOKS_AT_ONCE), init=False)
     _finder: OrderFinder = attrs.field(init=False)
@@ -225,10 +226,11 @@ class Tenure:
             await self.sweeper.cancel_all(plan.sweep)
 
     async def _persist(self) -> None:
-        """Have the desk's entries on disk before anything is done that they tell of."""
+        """Have the desk's entries on disk before anything is done that they tell of; returns only then."""
         desk = self.desk
         must_sync = desk.blotter.take_must_sync()
-        self._append()
+        if not self._append():
+            await trio.sleep_forever()  # it ends
         if must_sync:
             self.seam("intended")
             started = trio.current_time()
@@ -272,7 +274,8 @@ class Tenure:
         After a stall it is only noted: another owner may have told something else. Whoever is the owner next with this
         ledger looks for it in Kafka, and tells it if nobody has.
         """
-        self._append()
+        if not self._append():
+            return
         desk = self.desk
         for record, reason in desk.blotter.take_letters():
             self.publish(dead_letter(desk.venue, desk.account, record, reason, Micros(self.clock())))
@@ -288,9 +291,18 @@ class Tenure:
         self._commit()
         self._hear()
 
-    def _append(self) -> None:
-        for entry in self.desk.blotter.take_entries():
-            self.ledger.append(entry)
+    def _append(self) -> bool:
+        """Whether the ledger has noted what the desk has come to. If not, nothing is told any more, and `run` ends.
+
+        Does not raise: whoever calls may be the connection, which would only connect anew.
+        """
+        if self._broken is None:
+            try:
+                self.ledger.append(*self.desk.blotter.take_entries())
+            except LedgerBroken as error:
+                self._broken = error
+                self._nursery.start_soon(_fail, error)
+        return self._broken is None
 
     def _publish(self, result: OrderResult, line: Line | None) -> None:
         def delivered() -> None:
@@ -447,6 +459,10 @@ class Tenure:
     def now(self) -> Moment:
         """The present time, by all clocks."""
         return Moment(Micros(self.clock()), trio.current_time(), self.rest.venue_time())
+
+
+async def _fail(problem: Exception) -> None:
+    raise problem
 
 
 def _read(record: Consumed) -> OrderCommand | MalformedCommand:

@@ -10,7 +10,7 @@ import attrs
 from pipeline.exchanges.trading import TradeItem
 from pipeline.exchanges.venue import Catalogue
 from pipeline.model.account import Order
-from pipeline.model.orders import ErrorClass
+from pipeline.model.orders import MASS_CANCEL, ErrorClass
 from pipeline.orders.blotter import Blotter
 from pipeline.orders.resolver import Verdict, judge, pause
 from pipeline.orders.tickets import Line, Moment, Stage
@@ -69,7 +69,9 @@ class Unknowns:
         if not count:
             verdict = Verdict("acknowledged", "none of these orders is open")
         elif asked.mono >= line.arrives_until:
-            verdict = Verdict("rejected", f"{count} of these orders are open")
+            # What a mass_cancel leaves alone is not told apart.
+            is_proven = line.ticket.action != MASS_CANCEL
+            verdict = Verdict("rejected", f"{count} of these orders are open", is_proven=is_proven)
         self._settle(line, verdict, moment)
 
     def unfound(self, line: Line, moment: Moment) -> None:

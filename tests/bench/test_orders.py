@@ -95,7 +95,9 @@ def test_a_target_without_both_contestants_is_not_judged() -> None:
 def test_both_are_given_the_same_order() -> None:
     for number, listing in enumerate(listings()):
         wire = json.loads(orders.wire_order("run", number, listing, 1_000_000))
-        command = read_command(Decoder(KafkaSettings()).decode(orders.command("run", number, listing, 1_000_000)))
+        command = read_command(
+            Decoder(KafkaSettings(), is_plain=True).decode(orders.command("run", number, listing, 1_000_000))
+        )
         [item], [sent] = command.items, wire["args"]
         assert (item.price, item.size, item.side) == (sent["px"], sent["sz"], sent["side"])
         assert int(wire["expTime"]) * 1_000 == command.not_after

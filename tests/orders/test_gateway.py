@@ -265,8 +265,9 @@ async def test_cancel_all_cancels_what_is_open_in_its_scope(autojump_clock: Mock
     assert world.exchange.asked == {("cancel", f"o{n}"): 1 for n in range(5)}
 
 
+@pytest.mark.parametrize("seam", ["consumed", "sent", "answered", "delivered"])
 async def test_a_full_disk_ends_no_process(
-    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch, seam: str
 ) -> None:
     def write(descriptor: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -274,10 +275,11 @@ async def test_a_full_disk_ends_no_process(
     async with world.running() as gateway:
         await world.state(gateway, "owner")
         with monkeypatch.context() as patch:
-            patch.setattr(ledger_module, "_write", write)
+            world.acts[seam] = lambda: patch.setattr(ledger_module, "_write", write)
             world.order("c-1", client_order_id="mine")
             await world.state(gateway, "retrying")
             assert gateway.stats.last_error.endswith("ledger/ledger: No space left on device")
+            assert "bug" not in gateway.stats.reconnects
         await world.settled_after("c-1")
     assert world.exchange.asked == {("create", "mine"): 1}
     assert len(world.finals("c-1")) == 1
@@ -337,6 +339,19 @@ async def test_a_mass_cancel_goes_out(autojump_clock: MockClock, world: World) -
         assert (refused.rejected_by, refused.rule) == ("guard", "instrument")
         await world.settled()
     assert world.exchange.asked == {("mass_cancel", "BTC-USD"): 1}
+
+
+async def test_what_a_mass_cancel_left_open_proves_nothing(autojump_clock: MockClock, world: World) -> None:
+    world.catalogue["linear", "BTC-USD-1"] = instrument("BTC-USD-1", underlying="BTC-USD")
+    order = open_order("mine", "v-1")
+    order.origin = instrument("BTC-USD-1").origin
+    world.exchange.orders["mine"] = order
+    world.exchange.drop = "before_ack"
+    world.give(world.command(action=MASS_CANCEL, command_id="c-1", market="linear", instrument="BTC-USD"))
+    async with world.running():
+        final = await world.final("c-1")
+        await world.settled()
+    assert (final.state, final.rule, final.error_class) == ("rejected", "unprovable", "retryable")
 
 
 async def test_a_refused_order_takes_no_other_of_its_name_from_the_count(

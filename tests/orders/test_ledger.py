@@ -406,6 +406,25 @@ class TestRoom:
         found.append(intent("c-3"))
         assert kept(found) == ["c-1", "c-2", "c-3"]
 
+    def test_is_given_back_where_it_is_short(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = os.pwrite
+        written: list[int] = []
+
+        def write(descriptor: int, data: bytes, at: int) -> int:
+            if written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written.append(at)
+            return whole(descriptor, data, at)
+
+        ledger.append(intent())
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", write)
+            ledger.make_room()
+        assert written
+        assert ledger.path.stat().st_size == ledger.size_bytes
+        ledger.append(intent("c-2"))
+        assert kept(ledger) == ["c-1", "c-2"]
+
     def test_is_wanted_when_half_is_used(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ledger_module, "ROOM_BYTES", 4096)
         monkeypatch.setattr(ledger_module, "_ROOM_SLICE", bytes(1024))
