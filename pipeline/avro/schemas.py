@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ ORDER_COMMAND = "order_command"
 HEAD = ("venue", "market", "instrument", "symbol", "account", "connection")
 """The first fields of every record, which its `Origin` holds."""
 
+_DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": PRECISION, "scale": SCALE}
 _CONFLUENT, _SINGLE_OBJECT = b"\x00", b"\xc3\x01"
 
 
@@ -34,32 +36,22 @@ def load_schema(kind: str, folder: Path = FOLDER) -> Schema:
 
 def to_decimals(schema: Schema) -> Schema:
     """A copy of the schema with every decimal text as Avro decimal(38,18) in bytes."""
-    copy: Schema = _with_decimals(schema)
+    copy: Schema = _rewritten(schema, lambda node: _DECIMAL if node.get("logicalType") == "decimal-text" else node)
     return copy
-
-
-def _with_decimals(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_with_decimals(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if node.get("logicalType") == "decimal-text":
-        return {"type": "bytes", "logicalType": "decimal", "precision": PRECISION, "scale": SCALE}
-    return {key: _with_decimals(value) for key, value in node.items()}
 
 
 def without_logical_types(schema: Schema) -> Schema:
     """A copy that reads numbers as they are written, be they times that no calendar has."""
-    copy: Schema = _plain(schema)
+    copy: Schema = _rewritten(schema, lambda node: {key: node[key] for key in node if key != "logicalType"})
     return copy
 
 
-def _plain(node: Any) -> Any:
+def _rewritten(node: Any, change: Callable[[Schema], Schema]) -> Any:
     if isinstance(node, list):
-        return [_plain(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {key: _plain(value) for key, value in node.items() if key != "logicalType"}
+        return [_rewritten(item, change) for item in node]
+    if isinstance(node, dict):
+        return {key: _rewritten(value, change) for key, value in change(node).items()}
+    return node
 
 
 def canonical_form(schema: Schema) -> str:
