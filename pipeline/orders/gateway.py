@@ -27,7 +27,7 @@ from pipeline.orders.open_orders import OpenOrders
 from pipeline.orders.prices import Prices, price_fetcher
 from pipeline.orders.settings import AccountOrderSettings
 from pipeline.orders.takeover import anew, claim
-from pipeline.orders.tenure import Results, Tenure
+from pipeline.orders.tenure import Results, Tenure, fail
 from pipeline.orders.trade_link import TradeLink
 from pipeline.session.failures import describe, settle
 from pipeline.session.limiter import Limiter
@@ -174,7 +174,7 @@ class Gateway:
         try:
             self._tenure = self._make_tenure(ledger)
         except PipelineError as problem:  # here it would end the event loop
-            nursery.start_soon(_fail, problem)
+            nursery.start_soon(fail, problem)
         else:
             nursery.start_soon(self._hold, self._tenure, holdings, ledger)
 
@@ -333,7 +333,3 @@ class Gateway:
             seam=self.seam,
             stats=self.stats,
         )
-
-
-async def _fail(problem: Exception) -> None:
-    raise problem

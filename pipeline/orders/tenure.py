@@ -301,7 +301,7 @@ class Tenure:
                 self.ledger.append(*self.desk.blotter.take_entries())
             except LedgerBroken as error:
                 self._broken = error
-                self._nursery.start_soon(_fail, error)
+                self._nursery.start_soon(fail, error)
         return self._broken is None
 
     def _publish(self, result: OrderResult, line: Line | None) -> None:
@@ -461,7 +461,8 @@ class Tenure:
         return Moment(Micros(self.clock()), trio.current_time(), self.rest.venue_time())
 
 
-async def _fail(problem: Exception) -> None:
+async def fail(problem: Exception) -> None:
+    """For a nursery: end what runs in it, where raising would only end the caller."""
     raise problem
 
 
