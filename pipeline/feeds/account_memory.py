@@ -312,7 +312,7 @@ class AccountMemory:
         origin = attrs.evolve(known.event.origin, connection=connection)
         # When it ended is not known. A later time could be beyond the next change, which the stream may still tell.
         time = exchange_time if exchange_time is not None else known.time
-        known.event, known.is_recalled = closing(known.event, origin, time, receive_time), False
+        known.event, known.time, known.is_recalled = closing(known.event, origin, time, receive_time), time, False
         self._end(key, known)
         return known.event
 

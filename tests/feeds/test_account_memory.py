@@ -377,3 +377,13 @@ def test_what_was_traded_since_is_told_by_the_positions_themselves(memory: Accou
     complete(memory, POSITIONS)
     traded(memory, "X")
     assert flats(memory) == []
+
+
+def test_what_an_earlier_process_told_flat_after_the_fills_is_not_told_from_before(memory: AccountMemory) -> None:
+    admit(memory, position(1, 0, instrument="X"))
+    assert [each.exchange_time for each in admit(memory, positions_end(9))] == [micros(9)]
+    after = AccountMemory(SETTINGS)
+    after.recall(memory.image())
+    traded(after, "X")
+    complete(after, POSITIONS)
+    assert flats(after) == []
