@@ -194,6 +194,7 @@ HEALTHY = {
     f"pipeline_trade_connection_live{{{ORDERS}}}": "1+0",
     f'pipeline_order_refusals_total{{{ORDERS}, rule="price_band"}}': "0+1",
     f"pipeline_order_arm_failures_total{{{ORDERS}}}": "0+0",
+    f"pipeline_order_result_failures_total{{{ORDERS}}}": "0+0",
 }
 GONE = "_"
 
@@ -301,6 +302,8 @@ FAULTS: list[tuple[str, dict[str, str], set[str]]] = [
     ),
     ("nobody would cancel", {f"pipeline_order_arm_failures_total{{{ORDERS}}}": "0+4"}, {"OrdersUnprotected"}),
     ("armed at the second try", {f"pipeline_order_arm_failures_total{{{ORDERS}}}": "0+0.5"}, set()),
+    ("no results", {f"pipeline_order_result_failures_total{{{ORDERS}}}": "0+60"}, {"OrderResultsRefused"}),
+    ("a result at the third try", {f"pipeline_order_result_failures_total{{{ORDERS}}}": "0+3"}, set()),
     ("account file", {f"pipeline_state_failures_total{{{VENUE}}}": "0+1"}, {"AccountMemoryUnsaved"}),
 ]
 
