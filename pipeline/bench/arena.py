@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 
@@ -24,6 +27,8 @@ from pipeline.model.errors import PipelineError
 _RUN_WITHIN_S = 180.0
 _SLOWEST_PER_S = 2_000
 """No contestant takes fewer messages per second than this, however busy the machine."""
+_COUNTED_SLOWER = 60
+_INSTRUCTIONS = re.compile(r"\bI\s+refs:\s+([\d,]+)")
 _WARM_SHARE = 0.2
 _AGE_MS = 600_000
 """How long ago the stream begins by the exchange's time: its end must not be in the broker's future."""
@@ -61,11 +66,20 @@ class Job:
     """Processes that share the stream between them."""
     is_even: bool = False
     """Whether all instruments bring as much, so that the shares are alike."""
+    is_counted: bool = False
+    """Whether to count instructions, which takes many times as long."""
 
     @property
     def name(self) -> str:
         """Of the contestant, with the form of its decimals unless it is the default."""
         return self.contestant if self.decimals == "text" else f"{self.contestant}/{self.decimals}"
+
+
+class Runs(Protocol):
+    """Where jobs run; an `Arena` in earnest."""
+
+    def run(self, job: Job) -> Figures:
+        """Raises `BenchFailed`."""
 
 
 @attrs.define
@@ -141,6 +155,8 @@ class Arena:
                 core=self.core,
             )
             within_s = _RUN_WITHIN_S + total / _SLOWEST_PER_S + (total / rate if rate else 0.0)
+            if job.is_counted:
+                return _counted(task, within_s)
             if job.workers == 1:
                 return _measured(task, within_s)
             create_counts(folder / "counts", job.workers)
@@ -165,8 +181,21 @@ class Arena:
         return path, count if lap == job.messages else job.messages
 
 
-def _measured(task: Task, within_s: float) -> Figures:
-    command = [sys.executable, "-m", "pipeline.bench.contestants", json.dumps(attrs.asdict(task))]
+def _counted(task: Task, within_s: float) -> Figures:
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        raise BenchFailed("instructions are counted by Valgrind, which is not installed (most systems: `valgrind`)")
+    log = Path(task.folder) / "valgrind"
+    options = ("--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", f"--log-file={log}")
+    figures = _measured(task, within_s * _COUNTED_SLOWER, (valgrind, *options))
+    found = _INSTRUCTIONS.search(log.read_text("utf-8", "replace"))
+    if found is None:
+        raise BenchFailed(f"Valgrind tells no instructions:\n{tail(log.read_bytes())}")
+    return attrs.evolve(figures, instructions=int(found[1].replace(",", "")))
+
+
+def _measured(task: Task, within_s: float, under: Sequence[str] = ()) -> Figures:
+    command = [*under, sys.executable, "-m", "pipeline.bench.contestants", json.dumps(attrs.asdict(task))]
     title = CONTESTANTS[task.name].title
     try:
         done = subprocess.run(command, capture_output=True, timeout=within_s, check=True)

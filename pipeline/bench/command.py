@@ -10,15 +10,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 import attrs
 from rich.console import Console
 
-from pipeline.bench import orders
-from pipeline.bench.arena import Arena, BenchFailed, Job
+from pipeline.bench import instructions, orders
+from pipeline.bench.arena import Arena, BenchFailed, Job, Runs
 from pipeline.bench.contestants import CONTESTANTS, WHOLE
-from pipeline.bench.measure import Figures
 from pipeline.bench.report import Setting, as_json, progress_line, show
 from pipeline.bench.stream import MIXES
 from pipeline.bench.summary import Outcome
@@ -93,6 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure order entry beside a bare consume-and-send loop, and nothing else",
     )
+    parser.add_argument(
+        "--instructions",
+        action="store_true",
+        help="count processor instructions under Valgrind instead of time: alike on a quiet and a busy machine",
+    )
     parser.add_argument("--targets", action="store_true", help="measure all that there is a target for, and judge it")
     parser.add_argument("--profile", metavar="FILE", help="write a profile of this service, which costs extra, and end")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -158,6 +161,9 @@ def run(arguments: argparse.Namespace) -> int:
                 arena, arguments.rounds, kafka=kafka, console=console, is_json=arguments.json, tell=tell
             )
         plan = Plan.of(arguments, tell)
+        if arguments.instructions:
+            jobs = plan.throughput
+            return instructions.measure(arena, jobs, str(setting), console=console, is_json=arguments.json, tell=tell)
         if arguments.profile:
             arena.run(attrs.evolve(plan.job("ours"), profile=str(Path(arguments.profile).resolve())))
             return 0
@@ -167,13 +173,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(console, setting, results, with_targets=arguments.targets)
     return 1 if results.failures and not arguments.targets else 0
-
-
-class Runs(Protocol):
-    """Where jobs run; an `Arena` in earnest."""
-
-    def run(self, job: Job) -> Figures:
-        """Raises `BenchFailed`."""
 
 
 @attrs.define

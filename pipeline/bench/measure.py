@@ -93,6 +93,8 @@ class Figures:
     """Processor time per message by stage, where stages were run apart."""
     waited_s: float = 0.0
     """For how long the event loop's thread could have run and was given no core."""
+    instructions: int = 0
+    """Of the whole process from its start to its end, where they were counted."""
 
     @classmethod
     def together(cls, parts: Sequence[Figures]) -> Figures:
