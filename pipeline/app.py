@@ -231,6 +231,7 @@ class Service:
             state_directory=Path(self.config.kafka.spool.directory) / "accounts",
             safe_until=lambda: sink.stats().safe_until,
             on_order=self._on_order if own.orders.accounts else None,
+            publish_all=sink.publish_all,
         )
         async with trio.open_nursery() as self._venues:
             nursery = self._venues

@@ -14,7 +14,7 @@ from pipeline.exchanges.venue import Catalogue, Normalizer, Venue
 from pipeline.feeds.conflation import Conflation, ConflationPolicy
 from pipeline.feeds.handover import BookKey, Holding, Recording, Sifting, book_key
 from pipeline.model.errors import BadMessage
-from pipeline.model.events import BookUpdate, DeadLetter, Event, FeedStatus, Micros, Origin
+from pipeline.model.events import Bbo, BookUpdate, DeadLetter, Event, FeedStatus, Micros, Origin
 
 MAX_AWAITED = 20_000
 """Updates kept for a book that is being read over REST; beyond it they are dropped, and the book starts later."""
@@ -26,6 +26,12 @@ UNREADABLE = (BadMessage, *BUGS)
 
 Publish = Callable[[Event], bool]
 """Takes an event without waiting; False if it could not be encoded and went to the dead letters."""
+PublishAll = Callable[[Sequence[Event]], int | None]
+"""Takes events as `Publish` would one after the other, but none behind one that it returns the index of: that one went
+to the dead letters."""
+
+SLICE = 32
+"""Messages that are decoded before the first is published. More, and what they hold leaves the processor's cache."""
 
 
 @attrs.define(eq=False)
@@ -44,6 +50,8 @@ class Chain:
     """Whose private events come."""
     starts_anywhere: bool = False
     """Whether books need no snapshot to begin with; see `BookTracker`."""
+    publish_all: PublishAll | None = None
+    """`publish` for many; None: there is no better way than one by one."""
     events: int = attrs.field(default=0, init=False)
     latest: Event | None = attrs.field(default=None, init=False)
     """The last event that was not held back, for the lag; None since somebody has set that."""
@@ -73,9 +81,15 @@ class Chain:
         What cannot be read is published whole, as a dead letter in its place, and returned with why.
         """
         unread: list[tuple[bytes, Exception]] = []
+        for start in range(0, len(messages), SLICE):
+            self._take(messages[start : start + SLICE], receive_time, unread)
+        return unread
+
+    def _take(self, messages: Sequence[bytes], receive_time: Micros, unread: list[tuple[bytes, Exception]]) -> None:
+        # First one thing for all, then the next, as the code for each fills the processor's caches.
         decoded: list[list[Event]] = []
-        normalize, emit = self.normalizer.normalize, self.emit
-        # First one thing, then the other, as the code for either fills the processor's caches.
+        ready: list[Event] = []
+        normalize, track, overlap = self.normalizer.normalize, self._track, self._overlap
         for raw in messages:
             try:
                 decoded.append(normalize(raw, receive_time))
@@ -84,11 +98,12 @@ class Chain:
                 decoded.append([self._dead_letter(raw, receive_time, error)])
         for raw, events in zip(messages, decoded, strict=True):
             try:
-                emit(events if self._overlap is None else self._overlap(events))
+                track(events if overlap is None else overlap(events), ready)
             except UNREADABLE as error:
                 unread.append((raw, error))
-                self.side_event(self._dead_letter(raw, receive_time, error))
-        return unread
+                letter: list[Event] = [self._dead_letter(raw, receive_time, error)]
+                track(letter if overlap is None else overlap(letter), ready)
+        self._send(ready)
 
     def message(self, raw: bytes, receive_time: Micros) -> None:
         """Publish what one message says; control messages say nothing.
@@ -100,14 +115,43 @@ class Chain:
 
     def emit(self, events: Sequence[Event]) -> None:
         """Publish events, those of books after their tracker has judged them. Raises `BadMessage` as `message`."""
+        ready: list[Event] = []
+        try:
+            self._track(events, ready)
+        finally:
+            self._send(ready)
+
+    def _track(self, events: Sequence[Event], ready: list[Event]) -> None:
+        """Have trackers judge the updates of books, and add to `ready` what is to be published.
+
+        Raises `BadMessage` as `message`; what was added until then is to be published all the same.
+        """
         self.events += len(events)
         for event in events:
             if event.__class__ is BookUpdate:
-                self._book(event)
+                self._book(event, ready)
             else:
-                self.publish(event)
+                ready.append(event)
         if events:
             self.latest = events[-1]
+
+    def _send(self, events: list[Event]) -> None:
+        while events:
+            publish_all = self.publish_all if self._conflation is None else None
+            refused = self._send_each(events) if publish_all is None else publish_all(events)
+            if refused is None:
+                return
+            lost, events = events[refused], events[refused + 1 :]
+            if isinstance(lost, BookUpdate):
+                key = book_key(lost)
+                self.invalidate(key, lost.receive_time, "an update could not be encoded")
+                events = [event for event in events if not _is_made_of(event, key)]
+
+    def _send_each(self, events: Sequence[Event]) -> int | None:
+        for index, event in enumerate(events):
+            if not self.publish(event):
+                return index
+        return None
 
     def conflate(self, policy: ConflationPolicy, replaced: dict[str, int] | None = None) -> None:
         """Publish of some topics only the latest state from here on, until `conflate_no_more`.
@@ -280,7 +324,7 @@ class Chain:
         digest = hashlib.sha256(raw).hexdigest()
         return DeadLetter(origin, None, receive_time, None, "parse", reason, raw, len(raw), digest)
 
-    def _book(self, update: BookUpdate) -> None:
+    def _book(self, update: BookUpdate, ready: list[Event]) -> None:
         key = (update.channel, update.origin.instrument)  # `book_key`, without its call
         if self._awaited and key in self._awaited and not self._is_awaited(key, update):
             return
@@ -299,13 +343,18 @@ class Chain:
             events = tracker.apply(update)
         except BadMessage as error:
             self.out_of_sync.add(key)
-            self.publish(_unreadable(update, str(error)))
+            ready.append(_unreadable(update, str(error)))
             raise
         if tracker.wants_resync:
             self.out_of_sync.add(key)
-        for event in events:
-            if not self.publish(event) and event is update:
-                self.invalidate(key, update.receive_time, "an update could not be encoded")
+        ready += events
+
+
+def _is_made_of(event: Event, key: BookKey) -> bool:
+    """Whether an event is an update of a book, or derived from its levels."""
+    if isinstance(event, BookUpdate) or (isinstance(event, Bbo) and event.is_derived):
+        return key == (event.channel, event.origin.instrument)
+    return False
 
 
 def _unreadable(update: BookUpdate, reason: str) -> FeedStatus:

@@ -15,7 +15,7 @@ from pipeline.book.tracker import BookOptions
 from pipeline.exchanges.accounts import Credentials
 from pipeline.exchanges.venue import Catalogue, Subscription, Venue
 from pipeline.feeds.account_state import AccountState
-from pipeline.feeds.chain import Chain, Publish
+from pipeline.feeds.chain import Chain, Publish, PublishAll
 from pipeline.feeds.conflation import ConflationPolicy
 from pipeline.feeds.errands import Errands
 from pipeline.feeds.feed import Feed, FeedTimes
@@ -76,6 +76,8 @@ class Surroundings:
     """Up to when all that was published survives a killed process, in microseconds; None: all does at once."""
     on_order: Callable[[Order], None] | None = None
     """Is told every order event of an account before it is published."""
+    publish_all: PublishAll | None = None
+    """`publish` for many."""
 
 
 @attrs.define(eq=False)
@@ -291,10 +293,13 @@ class Link:
         session = venue.session(plan.endpoint, wanted, session_times(venue.session_times, settings), login)
         # A replacement must not take things for published that its predecessor has only just received.
         resume = self._resume if leg.before is None else dict(self._resume)
-        publish = around.publish
+        publish, publish_all = around.publish, around.publish_all
         if self.account is not None:
-            publish = self.account.publishing(self._publish_of_account(), stats)
-        chain = Chain(venue, plan.endpoint, name, self.catalogue, publish, self._book_options, resume, plan.account)
+            publish, publish_all = self.account.publishing(self._publish_of_account(), stats), None
+        options, account = self._book_options, plan.account
+        chain = Chain(
+            venue, plan.endpoint, name, self.catalogue, publish, options, resume, account, publish_all=publish_all
+        )
         times = FeedTimes(settings.timeouts.first_data, settings.silent_reconnects)
 
         def news() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 
@@ -116,35 +117,51 @@ class Sink:
 
         False if it went to the dead letters instead.
         """
-        route = self.routes[event.__class__]
-        try:
-            value = route.encode(event)
-        except Unencodable as error:
-            self._unencodable(route, event, str(error))
-            return False
-        if len(value) > self._max_bytes:
-            self._too_large(route, event, value)
-            return False
-        route.published += 1
-        moment = event.exchange_time
-        if moment is None:
-            moment = event.receive_time
-        outlet = self.outlet
-        if self._direct and outlet.sent - outlet.acknowledged - outlet.failed < self._high_water:
+        return self.publish_all((event,)) is None
+
+    def publish_all(self, events: Sequence[Event]) -> int | None:
+        """As `publish` one after the other, but nothing behind one that went to the dead letters: its index.
+
+        All are encoded before the first is handed over: the code for either stays in the processor's caches.
+        """
+        routes, most = self.routes, self._max_bytes
+        ready: list[tuple[Route, bytes]] = []
+        set_aside: Callable[[], None] | None = None
+        for event in events:
+            route = routes[event.__class__]
             try:
-                outlet.produce(route.topic, value, event.origin.key, -1, outlet.report, None, moment // 1000)
-            except BufferError:
-                pass
-            except KafkaException as error:
-                outlet.refuse(Record(route.topic, event.origin.key, moment // 1000, value), error)
-                return True
-            else:
-                outlet.sent = sent = outlet.sent + 1
-                if not sent & SAMPLED:
-                    outlet.note_produced(event.receive_time)
-                return True
-        self._spool(Record(route.topic, event.origin.key, moment // 1000, value), route.kind, event)
-        return True
+                value = route.encode(event)
+            except Unencodable as error:
+                set_aside = partial(self._unencodable, route, event, str(error))
+                break
+            if len(value) > most:
+                set_aside = partial(self._too_large, route, event, value)
+                break
+            ready.append((route, value))
+        outlet = self.outlet
+        for event, (route, value) in zip(events, ready, strict=False):
+            route.published += 1
+            moment = event.exchange_time
+            if moment is None:
+                moment = event.receive_time
+            if self._direct and outlet.sent - outlet.acknowledged - outlet.failed < self._high_water:
+                try:
+                    outlet.produce(route.topic, value, event.origin.key, -1, outlet.report, None, moment // 1000)
+                except BufferError:
+                    pass
+                except KafkaException as error:
+                    outlet.refuse(Record(route.topic, event.origin.key, moment // 1000, value), error)
+                    continue
+                else:
+                    outlet.sent = sent = outlet.sent + 1
+                    if not sent & SAMPLED:
+                        outlet.note_produced(event.receive_time)
+                    continue
+            self._spool(Record(route.topic, event.origin.key, moment // 1000, value), route.kind, event)
+        if set_aside is None:
+            return None
+        set_aside()
+        return len(ready)
 
     @property
     def has_room(self) -> bool:
@@ -390,6 +407,8 @@ class Sink:
                     self.room.eased()
                 elif backlog.memory_count <= HELD_RECORDS:
                     self._go_direct(backlog)
+                    if not self._direct:  # something was given back at once, or there was no room for all
+                        await self._delivery.deliver()
                 else:
                     await backlog.flush()
 

@@ -1,0 +1,96 @@
+"""A chain by itself: what it hands over at once, and what it keeps back behind an event that nobody can encode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import pytest
+
+from pipeline.book.tracker import BookOptions
+from pipeline.feeds import chain as chain_module
+from pipeline.feeds.chain import Chain
+from pipeline.model.events import Bbo, BookUpdate, DeadLetter, Event, FeedStatus, Micros, Trade
+from tests.feeds.toy import ToyVenue, book, catalogue, trade
+
+
+@attrs.define(eq=False)
+class Publisher:
+    """Takes everything but the updates of these numbers."""
+
+    unencodable: frozenset[int] = frozenset()
+    published: list[Event] = attrs.field(factory=list)
+    batches: list[int] = attrs.field(factory=list)
+
+    def publish(self, event: Event) -> bool:
+        if isinstance(event, BookUpdate) and event.sequence in self.unencodable:
+            return False
+        self.published.append(event)
+        return True
+
+    def publish_all(self, events: Sequence[Event]) -> int | None:
+        self.batches.append(len(events))
+        return next((index for index, event in enumerate(events) if not self.publish(event)), None)
+
+    def told(self) -> list[object]:
+        """Kinds, with the number of updates and the identity of trades."""
+        found: list[object] = []
+        for event in self.published:
+            match event:
+                case BookUpdate():
+                    found.append((event.origin.instrument, event.sequence))
+                case Trade():
+                    found.append(event.trade_id)
+                case FeedStatus():
+                    found.append((event.status, event.origin.instrument))
+                case DeadLetter() | Bbo():
+                    found.append(event.KIND)
+        return found
+
+
+def chain_to(publisher: Publisher, *, at_once: bool, options: BookOptions | None = None) -> Chain:
+    return Chain(
+        ToyVenue(),
+        "spot",
+        "toy.0#1",
+        catalogue("BTC", "ETH"),
+        publisher.publish,
+        lambda key: options or BookOptions(),
+        publish_all=publisher.publish_all if at_once else None,
+    )
+
+
+at_once = pytest.mark.parametrize("at_once", [True, False])
+
+
+@at_once
+def test_behind_an_update_that_cannot_be_encoded_its_book_is_held_back(at_once: bool) -> None:
+    publisher = Publisher(frozenset({2}))
+    chain = chain_to(publisher, at_once=at_once, options=BookOptions(derive_bbo=True))
+    read = [book(1), book(1, name="ETH"), trade("a"), book(2, 1), book(3, 2, price="11"), trade("b")]
+    assert chain.take([*read, book(5, 4, name="ETH")], Micros(7)) == []
+    assert chain.take([book(4, 3), trade("c")], Micros(8)) == []
+    told = [("BTC", 1), "bbo", ("ETH", 1), "bbo", "a", ("gap", "BTC"), "b", ("gap", "ETH"), "c"]
+    assert publisher.told() == told
+    assert chain.out_of_sync == {("book", "BTC"), ("book", "ETH")}
+    chain.take([book(9)], Micros(9))
+    assert publisher.told()[len(told) :] == [("resynced", "BTC"), ("BTC", 9), "bbo"]
+
+
+@at_once
+def test_what_cannot_be_read_keeps_its_place(at_once: bool) -> None:
+    publisher = Publisher()
+    chain = chain_to(publisher, at_once=at_once, options=BookOptions(derive_bbo=True))
+    broken, bad_price = b"{", book(2, 1, price="x")
+    unread = chain.take([trade("a"), book(1), broken, trade("b"), bad_price, trade("c")], Micros(7))
+    assert [raw for raw, _ in unread] == [broken, bad_price]
+    assert publisher.told() == ["a", ("BTC", 1), "bbo", "dead_letter", "b", ("gap", "BTC"), "dead_letter", "c"]
+
+
+def test_a_long_read_is_handed_over_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_module, "SLICE", 4)
+    publisher = Publisher()
+    chain = chain_to(publisher, at_once=True)
+    chain.take([trade(str(number)) for number in range(10)], Micros(7))
+    assert publisher.batches == [4, 4, 2]
+    assert publisher.told() == [str(number) for number in range(10)]
