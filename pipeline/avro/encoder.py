@@ -62,6 +62,8 @@ _LASTING_LONGS = ("epoch", "funding_time", "next_funding_time", "delivery_time",
 """Names of long fields that keep their value over many records."""
 _NEVER_REPEATED = ("_id", "_sha256", "reason", "payload")
 """Ends of the names of texts that would only push others out of the cache."""
+_TIMES = 1024
+"""Times that are kept: they come in order, so that old ones are only a burden to the processor's cache."""
 
 
 @attrs.frozen
@@ -79,15 +81,27 @@ def _called(name: str, piece: Piece) -> _Type:
 
 
 def _cached(name: str, piece: Piece) -> _Type:
-    return _Type(piece, f"{{{name}[$]}}", f"{{NULL if (v := $) is None else SOME + {name}[v]}}")
+    look_up = f"{name}(v) or new_{name}(v)"
+    return _Type(
+        piece,
+        f"{{{name}(v := $) or new_{name}(v)}}",
+        f"{{NULL if (v := $) is None else SOME}}{{'' if v is None else {look_up}}}",
+    )
 
 
 # What nearly all numbers and texts are is written without a call. Two pieces side by side are cheaper than their sum.
 _LONG = _Type(
     long_piece,
-    "{LOW[v & 0x1FFF] if (high := (v := $) >> 13) > 0 else long_piece(v)}{HIGH[high] if high > 0 else ''}",
-    "{NULL if (v := $) is None else SOME_LOW[v & 0x1FFF] if (high := v >> 13) > 0 else SOME + long_piece(v)}"
-    "{'' if v is None or high <= 0 else HIGH[high]}",
+    "{LOW[v & 0x1FFF] if (high := HIGH((v := $) >> 13)) else long_piece(v)}{high or ''}",
+    "{NULL if (v := $) is None else SOME_LOW[v & 0x1FFF] if (high := HIGH(v >> 13)) else SOME + long_piece(v)}"
+    "{'' if v is None else high or ''}",
+)
+# Many records share a millisecond. A float that equals a time would find its piece, hence the look at the type.
+_TIME = _Type(
+    long_piece,
+    "{TIME(v) or new_TIME(v) if type(v := $) is int else long_piece(v)}",
+    "{NULL if (v := $) is None else SOME}"
+    "{'' if v is None else TIME(v) or new_TIME(v) if type(v) is int else long_piece(v)}",
 )
 _SHORT_TEXT = _Type(
     text_piece,
@@ -115,7 +129,7 @@ _TYPES = {
     "double": _called("double_piece", double_piece),
     "int": _cached("INT", int_piece),
     "long": _LONG,
-    "long timestamp-micros": _LONG,
+    "long timestamp-micros": _TIME,
     "array of string": _called("texts_piece", texts_piece),
     "map of string": _called("text_map_piece", text_map_piece),
     "map of string decimal-text": _called("decimal_text_map_piece", decimal_text_map_piece),
@@ -141,11 +155,14 @@ for _name, _piece in (
     ("LONG", long_piece),
 ):
     _PIECES[_name] = Pieces(_piece)
+_PIECES["TIME"] = Pieces(long_piece, limit=_TIMES)
 
 _GLOBALS: dict[str, Any] = {
-    **_PIECES,
+    # A piece is never empty, and this getter is cheaper than the look-up in a subclass of dict.
+    **{name: pieces.get for name, pieces in _PIECES.items()},
+    **{f"new_{name}": pieces.__missing__ for name, pieces in _PIECES.items()},
     "FALSE": FALSE,
-    "HIGH": HIGH,
+    "HIGH": HIGH.get,
     "LENGTH": LENGTH,
     "LOW": LOW,
     "MORE": MORE,

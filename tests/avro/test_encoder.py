@@ -182,6 +182,25 @@ def test_caches_do_not_confuse_null_with_text() -> None:
         assert encode(event) == fastavro_bytes(event, "text")
 
 
+def test_a_float_is_no_time_even_if_it_equals_one() -> None:
+    time = 1_700_000_000_000_000
+    good = trade(exchange_time=time)
+    assert ENCODERS["text", "trade"](good) == fastavro_bytes(good, "text")
+    assert refusal(trade(exchange_time=float(time))).startswith("trade.exchange_time: is of the wrong type float")
+    raw = Raw(origin(), Micros(time), Micros(1), None, "BTCUSDT", "{}", "0" * 64)
+    assert ENCODERS["text", "raw"](raw) == fastavro_bytes(raw, "text")
+    wrong = replace(raw, exchange_time=float(time))
+    assert refusal(wrong).startswith("raw.exchange_time: is of the wrong type float")
+
+
+@pytest.mark.parametrize("time", [0, -1, 63, 8191, 8192, 2**62, -(2**63), 2**63 - 1])
+def test_times_are_told_apart_from_their_neighbours(time: int) -> None:
+    encode = ENCODERS["text", "trade"]
+    for other in (time, time, max(time - 1, -(2**63)), min(time + 1, 2**63 - 1), time):
+        event = trade(exchange_time=Micros(other), sequence=other)
+        assert encode(event) == fastavro_bytes(event, "text")
+
+
 def test_the_caches_stay_bounded() -> None:
     encode = ENCODERS["text", "mark_price"]
     time = Micros(1)
@@ -193,7 +212,7 @@ def test_the_caches_stay_bounded() -> None:
 
 def test_the_generated_code_can_be_read() -> None:
     source = ENCODERS["text", "trade"].source  # type: ignore[attr-defined]
-    assert "DECIMAL_TEXT[event.price]" in source
+    assert "DECIMAL_TEXT(v := event.price)" in source
     assert "return (" in source
 
 
