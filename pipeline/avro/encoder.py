@@ -326,6 +326,7 @@ class _RowsByLayout(dict[Layout, Sides]):
         unknown = set(layout) - {field["name"] for field in self._level_fields} - {None}
         if unknown:
             raise Unfit("names what a level does not have")
+        names = tuple(field["name"] for field in self._level_fields)
         written, quickly = [], []
         only_decimals = True
         for field in self._level_fields:
@@ -347,8 +348,8 @@ class _RowsByLayout(dict[Layout, Sides]):
         one_by_one = _rows_function(layout, written, at_least=True)
         if _TYPES["string decimal-text"] not in map(_kind_of, self._level_fields):
             write = one_by_one
-        elif only_decimals and layout == tuple(field["name"] for field in self._level_fields)[: len(layout)]:
-            write = decimals_only(len(layout), NULL * (len(self._level_fields) - len(layout)), one_by_one)
+        elif only_decimals and layout == names[: len(layout)] and len(names) - len(layout) != 1:
+            write = decimals_only(len(layout), NULL * (len(names) - len(layout)), one_by_one)
         else:
             write = checked(len(layout), _rows_function(layout, quickly, at_least=False), one_by_one)
         self[layout] = write

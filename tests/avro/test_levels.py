@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.avro.levels import checked, decimals_only, pack_decimals
+from pipeline.avro.levels import as_json, checked, decimals_only, pack_decimals
 from pipeline.model.events import Row
 
 ABSENT = "\x00\x00"
@@ -67,6 +67,11 @@ def test_lists_of_any_length(count: int) -> None:
 @example([("1" * 32, "3")], [])
 @example([("01", "3")], [])
 @example([("1", "2", "3")], [])
+@example([("1", -3), ("2", "3")], [("4", "5")])  # what the marks between the sides are packed as
+@example([(-1, -2), ("2", "3"), (-4, "1")], [])
+@example([(-3, "1"), ("2", "3")], [])
+@example([("1", "\xfd"), ("2", "3")], [])
+@example([("1", ("2", "3")), ("4",)], [])
 def test_only_short_decimals_are_taken(odd: list[Any], even: list[Any]) -> None:
     for bids, asks in ((odd, even), (even, odd)):
         written = decimals_only(2, ABSENT, one_by_one)(bids, asks)
@@ -85,4 +90,10 @@ def is_decimal(value: object) -> bool:
 
 def test_what_cannot_be_packed_at_all_is_left_to_others() -> None:
     for value in (object(), "\ud800", 1 << 70):
-        assert pack_decimals([("1", value)], [], b"\x92", 2) is None  # type: ignore[list-item]
+        assert pack_decimals([("1", value)], [], 2, as_json(2)) is None  # type: ignore[list-item]
+
+
+def test_rows_must_leave_a_trace_of_their_number() -> None:
+    with pytest.raises(ValueError, match="rows"):
+        decimals_only(2, "\x00", one_by_one)
+    assert decimals_only(2, "", one_by_one)([("1", "2")], []) == "\x02" + piece("1") + piece("2") + "\x00\x00"
