@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from pipeline.model.decimals import match_decimal
 
 NULL, SOME = "\x00", "\x02"
@@ -43,6 +45,7 @@ _LAST = tuple(chr(bits) if bits < 0x80 else chr(bits & 0x7F | 0x80) + chr(bits >
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 _POWERS_OF_TEN: tuple[int, ...] = tuple(10**exponent for exponent in range(SCALE + 1))
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
+_json_number = msgspec.json.Decoder(float).decode
 _pack_double = struct.Struct("<d").pack
 
 
@@ -172,7 +175,14 @@ class DecimalTexts(Pieces):
         super().__init__(decimal_text_piece, limit)
 
     def __missing__(self, text: str) -> str:
-        if match_decimal(text) is None:
+        # A JSON parser tells a plain number at half the cost of a regular expression; it would also take white space
+        # around it, and any exponent.
+        try:
+            _json_number(text)
+            plain = text.strip() is text and "e" not in text and "E" not in text
+        except ValueError:
+            plain = False
+        if not plain and match_decimal(text) is None:
             raise Unfit("is no decimal number")
         length = len(text)
         if length >= SHORT:

@@ -8,7 +8,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.avro.pieces import (
@@ -29,6 +29,7 @@ from pipeline.avro.pieces import (
     text_piece,
     unscaled,
 )
+from pipeline.model.decimals import is_decimal
 from tests.avro.strategies import decimal_texts, longs, texts
 
 EXACT = Context(prec=2000, Emax=9999, Emin=-9999)
@@ -149,11 +150,46 @@ def test_unscaled_never_rounds(text: str) -> None:
         unscaled(text)
 
 
+_JSON_ONLY = ["\t1", "1\r", "1e0005", "1E-1000", "0e9999", "[1]", "true"]
+
+
+@given(decimal_texts() | st.text(alphabet="0123456789.-+eE \n", max_size=12))
+@example("1" * 500)
+@example("007")
+@example("1e-999")
+def test_decimal_texts_are_told_from_others(text: str) -> None:
+    pieces = DecimalTexts()
+    if is_decimal(text):
+        assert pieces[text] == decimal_text_piece(text)
+    else:
+        with pytest.raises(Unfit):
+            pieces[text]
+
+
 @pytest.mark.parametrize(
-    "text", ["", " 1", "1 ", "1\n", "+1", ".5", "5.", "1,5", "1_000", "NaN", "inf", "0x1", "１", "--1", "1e", "1e1000"]
+    "text",
+    [
+        "",
+        " 1",
+        "1 ",
+        "1\n",
+        "+1",
+        ".5",
+        "5.",
+        "1,5",
+        "1_000",
+        "NaN",
+        "inf",
+        "0x1",
+        "１",
+        "--1",
+        "1e",
+        "1e1000",
+        *_JSON_ONLY,
+    ],
 )
 def test_what_is_no_number_is_refused(text: str) -> None:
-    for piece in (decimal_text_piece, decimal_bytes_piece):
+    for piece in (decimal_text_piece, decimal_bytes_piece, DecimalTexts().__getitem__):
         with pytest.raises(Unfit, match="no decimal number"):
             piece(text)
 
