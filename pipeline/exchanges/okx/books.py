@@ -8,7 +8,7 @@ from pipeline.book.checksum import okx_checksum
 from pipeline.book.continuity import SequenceRule
 from pipeline.exchanges.okx import answers
 from pipeline.exchanges.okx.streams import Listing, Stream
-from pipeline.exchanges.okx.wire import BookData, FullBook, FullSpreadBook, IncrementalBook, IncrementalSpreadBook
+from pipeline.exchanges.okx.wire import FullBook, FullSpreadBook, IncrementalBook, IncrementalSpreadBook, LongBookData
 from pipeline.exchanges.venue import BookSeed
 from pipeline.model.decimals import DecimalText, exact_difference
 from pipeline.model.errors import BadMessage
@@ -67,10 +67,10 @@ def book_seed(channel: str, instrument: str | None) -> BookSeed | None:
 def seeded(listing: Listing, channel: str, body: bytes, receive_time: Micros) -> BookUpdate:
     """The snapshot in the answer to a `BookSeed`. Raises `BadMessage`, `Retryable` or `Refused`."""
     what = f"okx {_REST}"
-    rows = answers.rows(body, what, BookData)
+    rows = answers.rows(body, what, LongBookData)
     if len(rows) != 1 or rows[0].seqId is None:
         raise BadMessage(f"{what}: no book with a seqId in the answer")
-    row: BookData = rows[0]
+    row: LongBookData = rows[0]
     return BookUpdate(
         listing.origin,
         Micros(row.ts * 1000),

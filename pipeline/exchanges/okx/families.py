@@ -44,8 +44,17 @@ def _family(
     named_by: str = "instId",
     market: str = "",
     price_type: str = "trade",
+    loose: type[msgspec.Struct] | None = None,
 ) -> Family:
-    return Family(name, push, decoder(strict(push)), build, named_by, market, market == ACCOUNT, price_type)
+    return Family(name, push, decoder(strict(push)), build, named_by, market, market == ACCOUNT, price_type, loose)
+
+
+def _incremental_book(name: str, build: Build) -> Family:
+    return _family(name, wire.IncrementalBook, build, loose=wire.LongIncrementalBook)
+
+
+def _full_book(name: str, build: Build) -> Family:
+    return _family(name, wire.FullBook, build, loose=wire.LongFullBook)
 
 
 def _over_many(name: str, push: type[msgspec.Struct], build: Build, market: str) -> Family:
@@ -69,13 +78,13 @@ FAMILIES = _by_name(
     _family("trades-all", wire.Trades, trades.trades),
     _over_many("option-trades", wire.OptionTrades, trades.option_trades, "option"),
     _family("public-block-trades", wire.OptionTrades, trades.block_trades),
-    _family("books", wire.IncrementalBook, books.incremental_book),
-    _family("books-l2-tbt", wire.IncrementalBook, books.incremental_book),
-    _family("books50-l2-tbt", wire.IncrementalBook, books.incremental_book),
-    _family("books-rpi", wire.IncrementalBook, books.rpi_book),
-    _family("books-elp", wire.IncrementalBook, books.incremental_book),
-    _family("books5", wire.FullBook, books.full_book),
-    _family("bbo-tbt", wire.FullBook, books.best_quotes),
+    _incremental_book("books", books.incremental_book),
+    _incremental_book("books-l2-tbt", books.incremental_book),
+    _incremental_book("books50-l2-tbt", books.incremental_book),
+    _incremental_book("books-rpi", books.rpi_book),
+    _incremental_book("books-elp", books.incremental_book),
+    _full_book("books5", books.full_book),
+    _full_book("bbo-tbt", books.best_quotes),
     _family("tickers", wire.Tickers, prices.tickers),
     _family("mark-price", wire.MarkPrices, prices.mark_prices),
     _family("index-tickers", wire.IndexTickers, prices.index_tickers),

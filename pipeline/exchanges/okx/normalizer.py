@@ -160,21 +160,32 @@ class OkxNormalizer:
             if family.push is None:
                 return family.decode(message)
             plain = wire.decode_plain(message)
-            push = wire.leniently(plain, family.push)
+            form, push = _read_loosely(family, family.push, plain)
         except wire.UNREADABLE as error:
             raise BadMessage(f"{stream.topic}: {error}") from None
-        self._learn(family, family.push, plain)
+        self._learn(family, form, plain)
         return push
 
     def _learn(self, family: Family, push: type[msgspec.Struct], plain: object) -> None:
         """Note the unknown fields of a message that could be read, so that they are no obstacle to the next."""
-        if not self._vocabulary.learn(family.name, push, plain):
+        is_new = self._vocabulary.learn(family.name, push, plain)
+        if not is_new and push is family.push:
             return
-        learned = attrs.evolve(family, decode=decoder(self._vocabulary.form(family.name, push)))
+        learned = attrs.evolve(family, push=push, decode=decoder(self._vocabulary.form(family.name, push)))
         self._families[family.name] = learned
         for stream in self._streams.values():
             if stream.family is family:
                 stream.family = learned
+
+
+def _read_loosely(family: Family, push: type[msgspec.Struct], plain: object) -> tuple[type[msgspec.Struct], Any]:
+    """The type of the family's that a message fits, and the message as that. Raises one of `wire.UNREADABLE`."""
+    try:
+        return push, wire.leniently(plain, push)
+    except msgspec.ValidationError:
+        if family.loose is None:
+            raise
+    return family.loose, wire.leniently(plain, family.loose)
 
 
 def _family_of(topic: str, channel: str) -> tuple[Family, str]:

@@ -149,3 +149,5 @@ class Family:
     is_private: bool = False
     price_type: str = "trade"
     """Candles: what they are made of."""
+    loose: type[Struct] | None = None
+    """What reads messages that `push` is too narrow for."""

@@ -9,12 +9,13 @@ an empty string in a field that has a default) is decoded a second time by `deco
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from pipeline.model.decimals import DecimalText
+from pipeline.model.events import Row
 
 Text = Annotated[str, Meta(min_length=1)]
 Decimal = Annotated[DecimalText, Meta(min_length=1)]
@@ -22,8 +23,13 @@ EMPTY = DecimalText("")
 Millis = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775)]
 """Milliseconds since 1970 UTC whose microseconds fit 64 bits."""
 Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-BookRow = Annotated[tuple[str, ...], Meta(min_length=4)]
+if TYPE_CHECKING:
+    BookRow = Row
+else:  # decoded with a fixed length: that takes a sixth less than any length
+    BookRow = tuple[str, str, str, str]
 """price, quantity, deprecated or (books-rpi) the quantity without RPI, order count."""
+LongBookRow = Annotated[Row, Meta(min_length=4)]
+"""A `BookRow` that may go on."""
 
 SpreadRow = Annotated[tuple[str, ...], Meta(min_length=3)]
 """price, quantity, order count."""
@@ -103,6 +109,13 @@ class BookData(Struct, gc=False):
     seqId: Long | None = None
     prevSeqId: Long | None = None
     checksum: Long | None = None
+
+
+class LongBookData(BookData, gc=False):
+    """`BookData` should its rows get longer."""
+
+    asks: list[LongBookRow]
+    bids: list[LongBookRow]
 
 
 class SpreadBookData(Struct, gc=False):
@@ -280,6 +293,19 @@ class FullBook(Push, gc=False):
     """A push of a book channel that always sends the whole."""
 
     data: list[BookData]
+
+
+class LongIncrementalBook(Push, gc=False):
+    """An `IncrementalBook` should its rows get longer."""
+
+    action: Literal["snapshot", "update"]
+    data: list[LongBookData]
+
+
+class LongFullBook(Push, gc=False):
+    """A `FullBook` should its rows get longer."""
+
+    data: list[LongBookData]
 
 
 class IncrementalSpreadBook(Push, gc=False):

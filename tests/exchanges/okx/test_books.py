@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.book.tracker import BookTracker
+from pipeline.exchanges.okx.streams import Stream
 from pipeline.exchanges.venue import BookSeed, Subscription
 from pipeline.model.errors import BadMessage, Refused, Retryable
 from pipeline.model.events import PRICE_SIZE_COUNT, PRICE_SIZE_RPI_COUNT, Bbo, BookUpdate, FeedStatus
@@ -90,6 +91,23 @@ def test_the_rule_follows_a_reset_ignores_a_keep_alive_and_finds_the_gap() -> No
         [BookUpdate],
         [FeedStatus],
     ]
+
+
+@pytest.mark.parametrize(
+    ("channel", "top"), [("books", {"action": "update"}), ("books5", {})], ids=["incremental", "full"]
+)
+def test_rows_may_get_longer_and_then_cost_one_slow_reading(channel: str, top: dict[str, str]) -> None:
+    reader = normalizer()
+    long = data(2, asks=[["2", "1", "0", "1", "new"], ["3", "1", "0", "1", "new", "newer"]], extra="x")
+    for number, row in enumerate((data(1), long, data(3)), 1):
+        message = push(channel, "BTC-USDT-SWAP", row, **top)
+        (event,) = reader.normalize(message, RECEIVED)
+        assert isinstance(event, BookUpdate)
+        assert (event.sequence, [list(each) for each in event.asks]) == (number, row["asks"])
+    assert reader.unknown_fields == [f"{channel}: data[].extra"]
+    (stream,) = reader.streams.values()
+    assert isinstance(stream, Stream)
+    assert stream.family.decode(push(channel, "BTC-USDT-SWAP", long, **top)).data[0].seqId == 2
 
 
 @pytest.mark.parametrize(
