@@ -47,14 +47,14 @@ def candles(
         events.append(
             Candle(
                 origin,
-                Micros(row.timestamp * 1000),
+                row.timestamp * 1000,
                 receive_time,
                 None,
                 "trade",
                 stream.interval,
                 stream.venue_interval,
-                Micros(row.start * 1000),
-                Micros(row.end * 1000),
+                row.start * 1000,
+                row.end * 1000,
                 row.open,
                 row.high,
                 row.low,

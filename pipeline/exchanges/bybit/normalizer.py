@@ -47,10 +47,12 @@ from pipeline.model.events import (
     Trade,
 )
 
-_PREFIX = 14
+_PREFIX = 22
 """Bytes that tell the topic families apart, behind `{"topic":"` as well as behind the `{"id":"` of options."""
+_STARTS = ('{"topic":"', '{"id":"')
+MAX_PREFIXES = 8192
+"""Beginnings of messages remembered per connection; more than a connection may carry topics."""
 _OF_ONE_INSTRUMENT = ("allLiquidation.", "priceLimit.")
-_SIDES = {"Buy": "buy", "Sell": "sell"}
 _MARKETS = {"private": ACCOUNT, "status": "system"}
 """The market of what a stream brings without an instrument, where it is not the stream's name."""
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -84,7 +86,8 @@ class BybitNormalizer:
     _candles: dict[str, CandleStream] = attrs.field(factory=dict, init=False)
     _families: Mapping[str, Family] = attrs.field(init=False)
     """As in `FAMILIES`, those with unknown fields replaced."""
-    _readers: Mapping[bytes, Reader] = attrs.field(init=False)
+    _readers: dict[bytes, Reader] = attrs.field(factory=dict, init=False)
+    """By the first bytes of messages, as they came."""
     _size_unit: str = attrs.field(init=False)
     _market: str = attrs.field(init=False)
     _scope: AccountScope = attrs.field(init=False)
@@ -94,7 +97,6 @@ class BybitNormalizer:
         self.unknown_fields = self._vocabulary.unknown
         self._note = self._note_ticker_field
         self._families = FAMILIES.get(self.stream, {})
-        self._readers = _READERS.get(self.stream, {})
         self._size_unit = QUOTE if self.stream == "inverse" else BASE
         self._market = _MARKETS.get(self.stream, self.stream)
         self._scope = AccountScope(self.connection, self.catalogue, self.account)
@@ -106,12 +108,21 @@ class BybitNormalizer:
             if reader is not None:
                 decode, take = reader
                 return take(self, decode(message), receive_time)
-            family = self._families.get(family_of(wire.decode_envelope(message).topic))
+            name = family_of(wire.decode_envelope(message).topic)
+            family = self._families.get(name)
             if family is not None:
-                return family.take(self, family.decode(message), receive_time)
+                decoded = family.decode(message)
+                self._remember(message[:_PREFIX], name, family)
+                return family.take(self, decoded, receive_time)
         except _UNREADABLE:
             return self._normalize_loosely(message, receive_time)
         return self._normalize_loosely(message, receive_time)
+
+    def _remember(self, prefix: bytes, name: str, family: Family) -> None:
+        """The next message that begins like this one needs no look for its topic."""
+        starts = tuple(f"{start}{name}.".encode()[:_PREFIX] for start in _STARTS)
+        if prefix.startswith(starts) and self.stream in MARKETS and len(self._readers) < MAX_PREFIXES:
+            self._readers[prefix] = family.decode, family.take
 
     def _normalize_loosely(self, message: bytes, receive_time: int) -> list[Event]:
         topic: object = None
@@ -145,25 +156,27 @@ class BybitNormalizer:
         if is_new:
             decode = msgspec.json.Decoder(self._vocabulary.form(name, family.shape)).decode
             self._families = {**self._families, name: attrs.evolve(family, decode=decode)}
-            self._readers = _readers(self._families) if self.stream in MARKETS else {}
+            self._readers.clear()
 
     def _note_ticker_field(self, name: str) -> None:
         self._vocabulary.note("tickers", f"data.{name}")
 
-    def _take_trades(self, message: wire.TradeMessage, receive_time: int) -> list[Event]:
-        received = Micros(receive_time)
+    def _take_trades(self, message: wire.TradeMessage, receive_time: Micros) -> list[Event]:
         unit = self._size_unit
         inverse = unit is QUOTE
+        origin: Origin | None = None
         events: list[Event] = []
         for row in message.data:
-            origin = self._origins.get(row.s)
-            if origin is None or origin.symbol is None:
-                origin = self._origin(row.s)
+            if origin is None or row.s != origin.instrument:
+                origin = self._origins.get(row.s)
+                if origin is None or origin.symbol is None:
+                    origin = self._origin(row.s)
+            side = row.S
             events.append(
                 Trade(
                     origin,
-                    Micros(row.T * 1000),
-                    received,
+                    row.T * 1000,
+                    receive_time,
                     row.seq,
                     row.i,
                     row.p,
@@ -171,7 +184,7 @@ class BybitNormalizer:
                     unit,
                     None if inverse else row.v,
                     row.v if inverse else None,
-                    _SIDES.get(row.S) or row.S.lower(),
+                    "buy" if side == "Buy" else "sell" if side == "Sell" else side.lower(),
                     row.BT,
                     row.RPI,
                     None,
@@ -194,7 +207,7 @@ class BybitNormalizer:
         stream.last_receive = receive_time
         return events
 
-    def _take_book(self, message: wire.BookMessage | wire.RpiBookMessage, receive_time: int) -> list[Event]:
+    def _take_book(self, message: wire.BookMessage | wire.RpiBookMessage, receive_time: Micros) -> list[Event]:
         stream = self._books.get(message.topic)
         if stream is None:
             stream = self._open_book(message.topic)
@@ -208,14 +221,14 @@ class BybitNormalizer:
         # A restart of the service is announced by u = 1, which overwrites the book whatever its type says. The full
         # book must then be read anew.
         is_snapshot = message.type == "snapshot" or (update == 1 and stream.depth is not None)
-        time = Micros((message.cts or message.ts) * 1000)
+        time = (message.cts or message.ts) * 1000
         if stream.depth == 1:
-            return quotes(stream, origin, is_snapshot, book, time, Micros(receive_time), self._size_unit)
+            return quotes(stream, origin, is_snapshot, book, time, receive_time, self._size_unit)
         return [
             BookUpdate(
                 origin,
                 time,
-                Micros(receive_time),
+                receive_time,
                 update,
                 stream.channel,
                 is_snapshot,
@@ -231,26 +244,25 @@ class BybitNormalizer:
             )
         ]
 
-    def _take_loose_ticker(self, message: wire.LooseTickerMessage, receive_time: int) -> list[Event]:
+    def _take_loose_ticker(self, message: wire.LooseTickerMessage, receive_time: Micros) -> list[Event]:
         message.data = _texts(message.data, self.stream)
         return self._take_ticker(message, receive_time)
 
-    def _take_ticker(self, message: wire.TickerMessage | wire.LooseTickerMessage, receive_time: int) -> list[Event]:
+    def _take_ticker(self, message: wire.TickerMessage | wire.LooseTickerMessage, receive_time: Micros) -> list[Event]:
         stream = self._tickers.get(message.topic)
         if stream is None:
             stream = TickerStream(message.topic, self._origin(instrument_of(message.topic, "tickers", 1)))
         origin = stream.origin
         if origin is None or origin.symbol is None:
             origin = stream.origin = self._origin(instrument_of(message.topic, "tickers", 1))
-        time = Micros(message.ts * 1000)
         events = merge(
             stream,
             origin,
             self.stream,
             message.type == "snapshot",
             message.data,
-            time,
-            Micros(receive_time),
+            message.ts * 1000,
+            receive_time,
             message.cs,
             self._note,
         )
@@ -260,7 +272,7 @@ class BybitNormalizer:
         stream.last_receive = receive_time
         return events
 
-    def _take_candles(self, message: wire.CandleMessage, receive_time: int) -> list[Event]:
+    def _take_candles(self, message: wire.CandleMessage, receive_time: Micros) -> list[Event]:
         stream = self._candles.get(message.topic)
         if stream is None:
             stream = self._candles[message.topic] = open_candles(message.topic, f"{VENUE}.{self.stream}.")
@@ -268,7 +280,7 @@ class BybitNormalizer:
         origin = stream.origin
         if origin is None or origin.symbol is None:
             origin = stream.origin = self._origin(instrument_of(message.topic, "kline", 2))
-        events = candles(stream, origin, message, self.resume, Micros(receive_time), self._size_unit)
+        events = candles(stream, origin, message, self.resume, receive_time, self._size_unit)
         stream.messages += 1
         stream.last_receive = receive_time
         return events
@@ -287,7 +299,7 @@ class BybitNormalizer:
             raise BadMessage(f"{VENUE} {what}: {error}") from error
         return BookUpdate(
             stream.origin or self._origin(subscription.instrument),
-            Micros((book.cts or book.ts) * 1000),
+            (book.cts or book.ts) * 1000,
             Micros(receive_time),
             book.u,
             stream.channel,
@@ -318,18 +330,18 @@ class BybitNormalizer:
         return stream
 
     def _take_risk(
-        self, read: Callable[[Any, risk.OriginOf, Micros], list[Event]], message: Any, receive_time: int
+        self, read: Callable[[Any, risk.OriginOf, Micros], list[Event]], message: Any, receive_time: Micros
     ) -> list[Event]:
-        events = read(message, self._origin, Micros(receive_time))
+        events = read(message, self._origin, receive_time)
         topic: str = message.topic
         named = topic.partition(".")[2] if topic.startswith(_OF_ONE_INSTRUMENT) else None
         self._count(topic, self._origin(named) if named else None, receive_time)
         return events
 
     def _take_account(
-        self, read: Callable[[Any, AccountScope, Micros], list[Event]], message: Any, receive_time: int
+        self, read: Callable[[Any, AccountScope, Micros], list[Event]], message: Any, receive_time: Micros
     ) -> list[Event]:
-        events = read(message, self._scope, Micros(receive_time))
+        events = read(message, self._scope, receive_time)
         self._count(message.topic, None, receive_time)
         return events
 
@@ -365,7 +377,9 @@ class BybitNormalizer:
         return known
 
 
-Reader = tuple[Callable[[bytes], Any], Callable[[BybitNormalizer, Any, int], list[Event]]]
+# Times are `Any` here, as they come as plain integers: saying that they are `Micros` would cost a call per message.
+Take = Callable[[BybitNormalizer, Any, Any], list[Event]]
+Reader = tuple[Callable[[bytes], Any], Take]
 
 
 @attrs.frozen
@@ -373,7 +387,7 @@ class Family:
     """Topics with one form of message, and what becomes of it."""
 
     shape: type[msgspec.Struct]
-    take: Callable[[BybitNormalizer, Any, int], list[Event]]
+    take: Take
     """Raises `ValueError` before it changed anything."""
     decode: Callable[[bytes], Any]
     """By the strict form of `shape`."""
@@ -383,21 +397,21 @@ class Family:
 
 def _family(
     shape: type[msgspec.Struct],
-    take: Callable[[BybitNormalizer, Any, int], list[Event]],
+    take: Take,
     loose: Family | None = None,
 ) -> Family:
     return Family(shape, take, msgspec.json.Decoder(strict(shape)).decode, loose)
 
 
 def _risk(shape: type[msgspec.Struct], read: Callable[[Any, risk.OriginOf, Micros], list[Event]]) -> Family:
-    def take(normalizer: BybitNormalizer, message: Any, receive_time: int) -> list[Event]:
+    def take(normalizer: BybitNormalizer, message: Any, receive_time: Micros) -> list[Event]:
         return normalizer._take_risk(read, message, receive_time)
 
     return _family(shape, take)
 
 
 def _account(shape: type[msgspec.Struct], read: Callable[[Any, AccountScope, Micros], list[Event]]) -> Family:
-    def take(normalizer: BybitNormalizer, message: Any, receive_time: int) -> list[Event]:
+    def take(normalizer: BybitNormalizer, message: Any, receive_time: Micros) -> list[Event]:
         return normalizer._take_account(read, message, receive_time)
 
     return _family(shape, take)
@@ -443,29 +457,6 @@ FAMILIES: Mapping[str, Mapping[str, Family]] = {
     },
 }
 """By stream. A further topic is one wire type, one function from it to events, and one line here."""
-
-
-def _readers(families: Mapping[str, Family]) -> Mapping[bytes, Reader]:
-    """By the first bytes of the messages of a market."""
-    readers: dict[bytes, Reader] = {}
-    for name, family in families.items():
-        decode = _book_decoder(families) if name.startswith("orderbook") else family.decode
-        for start in ('{"topic":"', '{"id":"'):
-            prefix = f"{start}{name}.".encode()[:_PREFIX]
-            if len(prefix) == _PREFIX:
-                readers[prefix] = decode, family.take
-    return readers
-
-
-def _book_decoder(families: Mapping[str, Family]) -> Callable[[bytes], Any]:
-    book, rpi = families["orderbook"].decode, families.get("orderbook.rpi")
-    if rpi is None:
-        return book
-    rpi_book = rpi.decode
-    return lambda message: rpi_book(message) if message[20:24] == b"rpi." else book(message)
-
-
-_READERS: Mapping[str, Mapping[bytes, Reader]] = {market: _readers(FAMILIES[market]) for market in MARKETS}
 
 
 def _texts(data: Mapping[str, Any], market: str) -> dict[str, str]:

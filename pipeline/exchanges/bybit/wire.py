@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
+from pipeline.exchanges.times import Millis
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Row
 
@@ -42,9 +43,9 @@ class BookSnapshot(msgspec.Struct, gc=False):
     b: list[Pair]
     a: list[Pair]
     u: int
-    ts: int
+    ts: Millis
     seq: int | None = None
-    cts: int | None = None
+    cts: Millis | None = None
 
 
 class BookMessage(msgspec.Struct, gc=False):
@@ -54,9 +55,9 @@ class BookMessage(msgspec.Struct, gc=False):
 
     topic: str
     type: Kind
-    ts: int
+    ts: Millis
     data: Book
-    cts: int | None = None
+    cts: Millis | None = None
     """When the matching engine changed the book; absent before 2023-12."""
 
 
@@ -76,15 +77,15 @@ class RpiBookMessage(msgspec.Struct, gc=False):
 
     topic: str
     type: Kind
-    ts: int
+    ts: Millis
     data: RpiBook
-    cts: int | None = None
+    cts: Millis | None = None
 
 
 class TradeRow(msgspec.Struct, gc=False, kw_only=True):
     """One element of `publicTrade`, in the venue's own order; the last four fields are of options only."""
 
-    T: int
+    T: Millis
     s: str
     S: str
     v: DecimalText
@@ -116,7 +117,7 @@ class TickerMessage(msgspec.Struct, gc=False):
 
     topic: str
     type: Kind
-    ts: int
+    ts: Millis
     data: dict[str, str]
     cs: int | None = None
 
@@ -128,7 +129,7 @@ class LooseTickerMessage(msgspec.Struct, gc=False):
 
     topic: str
     type: Kind
-    ts: int
+    ts: Millis
     data: dict[str, Any]
     cs: int | None = None
 
@@ -138,8 +139,8 @@ class CandleRow(msgspec.Struct, gc=False):
 
     UNREAD: ClassVar = ("interval",)
 
-    start: int
-    end: int
+    start: Millis
+    end: Millis
     open: DecimalText
     close: DecimalText
     high: DecimalText
@@ -147,7 +148,7 @@ class CandleRow(msgspec.Struct, gc=False):
     volume: DecimalText
     turnover: DecimalText
     confirm: bool
-    timestamp: int
+    timestamp: Millis
 
 
 class CandleMessage(msgspec.Struct, gc=False):

@@ -73,7 +73,7 @@ def seeded(listing: Listing, channel: str, body: bytes, receive_time: Micros) ->
     row: LongBookData = rows[0]
     return BookUpdate(
         listing.origin,
-        Micros(row.ts * 1000),
+        row.ts * 1000,
         receive_time,
         row.seqId,
         channel,
@@ -127,7 +127,7 @@ def _incremental(
         events.append(
             BookUpdate(
                 listing.origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 sequence,
                 channel,
@@ -160,7 +160,7 @@ def full_book(
         events.append(
             BookUpdate(
                 listing.origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 row.seqId,
                 stream.channel,
@@ -201,7 +201,7 @@ def best_quotes(
         events.append(
             Bbo(
                 listing.origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 row.seqId,
                 stream.channel,

@@ -42,7 +42,7 @@ def tickers(stream: Stream, push: Tickers, receive_time: Micros) -> list[Event]:
         events.append(
             Ticker(
                 listing.origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 None,
                 listing.size_unit,
@@ -72,7 +72,7 @@ def mark_prices(stream: Stream, push: MarkPrices, receive_time: Micros) -> list[
     return [
         MarkPrice(
             stream.of(row.instType, receive_time).origin,
-            Micros(row.ts * 1000),
+            row.ts * 1000,
             receive_time,
             None,
             row.markPx,
@@ -86,7 +86,7 @@ def index_tickers(stream: Stream, push: IndexTickers, receive_time: Micros) -> l
     return [
         IndexPrice(
             stream.listing.origin,
-            Micros(row.ts * 1000),
+            row.ts * 1000,
             receive_time,
             None,
             row.idxPx,
@@ -110,12 +110,12 @@ def fundings(stream: Stream, push: Fundings, receive_time: Micros) -> list[Event
         events.append(
             FundingRate(
                 stream.of(row.instType, receive_time).origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 None,
                 DecimalText(row.fundingRate),
-                Micros(at * 1000) if at is not None else None,
-                Micros(after * 1000) if after is not None else None,
+                at * 1000 if at is not None else None,
+                after * 1000 if after is not None else None,
                 interval // HOUR_MS if interval > 0 and interval % HOUR_MS == 0 else None,
                 _text(row.minFundingRate),
                 _text(row.maxFundingRate),
@@ -139,7 +139,7 @@ def open_interests(stream: Stream, push: OpenInterests, receive_time: Micros) ->
         events.append(
             OpenInterest(
                 listing.origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 None,
                 DecimalText(row.oi),

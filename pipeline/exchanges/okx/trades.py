@@ -33,7 +33,7 @@ def trades(stream: Stream, push: Trades, receive_time: Micros) -> list[Event]:
         events.append(
             Trade(
                 listing.origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 row.seqId,
                 row.tradeId,
@@ -72,7 +72,7 @@ def option_trades(stream: Stream, push: OptionTrades, receive_time: Micros) -> l
         events.append(
             Trade(
                 listing.origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 None,
                 row.tradeId,
@@ -101,7 +101,7 @@ def block_trades(stream: Stream, push: OptionTrades, receive_time: Micros) -> li
         events.append(
             Trade(
                 listing.origin,
-                Micros(row.ts * 1000),
+                row.ts * 1000,
                 receive_time,
                 None,
                 row.tradeId,

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from pipeline.exchanges import times
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Row
 
 Text = Annotated[str, Meta(min_length=1)]
 Decimal = Annotated[DecimalText, Meta(min_length=1)]
 EMPTY = DecimalText("")
-Millis = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775)]
+Millis = Annotated[times.Millis, Meta(ge=0, le=9_223_372_036_854_775)]
 """Milliseconds since 1970 UTC whose microseconds fit 64 bits."""
 Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 if TYPE_CHECKING:

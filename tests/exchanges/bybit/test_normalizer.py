@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.book.continuity import Verdict
+from pipeline.exchanges.bybit import wire
 from pipeline.exchanges.bybit.topics import MARKETS
 from pipeline.exchanges.bybit.venue import Bybit
 from pipeline.exchanges.venue import BookSeed, Subscription
@@ -43,7 +44,7 @@ SUPPORTED = [*DATA_SAMPLES, ("status", "public.misc.system.status")]
 
 def changed(message: bytes, **fields: Any) -> bytes:
     """The message with these top-level fields replaced."""
-    return json.dumps({**json.loads(message), **fields}).encode()
+    return json.dumps({**json.loads(message), **fields}, separators=(",", ":")).encode()
 
 
 def shuffled(value: Any, random: random.Random) -> Any:
@@ -262,6 +263,45 @@ def test_recorded_chain_is_unbroken_by_the_venues_rule() -> None:
 def test_empty_option_book_is_a_snapshot() -> None:
     (update,) = books(normalize("option", lines("public.option.orderbook.25.recorded")[0]))
     assert (update.is_snapshot, update.sequence, update.bids, update.asks) == (True, 0, [], [])
+
+
+def test_what_begins_as_an_earlier_message_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = ("orderbook.rpi", "orderbook.50.recorded", "publicTrade.recorded", "allLiquidation.recorded")
+    messages = [changed(lines(f"public.linear.{name}")[0]) for name in samples]
+    one = normalizer()
+    before = [shapes(one.normalize(message, RECEIVED)) for message in messages]
+    monkeypatch.delattr(wire, "decode_envelope")
+    monkeypatch.delattr(wire, "decode_plain")
+    assert [shapes(one.normalize(message, RECEIVED)) for message in messages] == before
+
+
+def test_what_begins_without_its_topic_is_looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = (json.loads(lines(f"public.linear.{name}.recorded")[0]) for name in ("orderbook.50", "publicTrade"))
+    messages = [json.dumps({"type": message.pop("type"), **message}).encode() for message in plain]
+    one = normalizer()
+    monkeypatch.delattr(wire, "decode_plain")
+    assert [type(one.normalize(message, RECEIVED)[0]) for message in messages * 2] == [BookUpdate, Trade] * 2
+
+
+def test_a_new_field_is_no_obstacle_to_what_begins_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    (old, *_) = lines("public.linear.publicTrade")
+    new = changed(old, brandNew=1)
+    one = normalizer()
+    for message in (old, new, new):
+        assert one.normalize(message, RECEIVED)
+    assert one.unknown_fields == ["publicTrade: brandNew"]
+    monkeypatch.delattr(wire, "decode_plain")
+    assert one.normalize(new, RECEIVED)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_trades_of_several_instruments_in_one_message(known: bool) -> None:
+    message = json.loads(lines("public.linear.publicTrade")[0])
+    names = ["BTCUSDT", "BTCUSDT", "ETHUSDT", "BTCUSDT"]
+    message["data"] = [{**message["data"][0], "s": name} for name in names]
+    events = normalizer(known=None if known else {}).normalize(json.dumps(message).encode(), RECEIVED)
+    assert [event.origin.instrument for event in events] == names
+    assert events[0].origin is events[1].origin is events[3].origin
 
 
 def test_rpi_book_has_three_columns() -> None:
