@@ -60,6 +60,9 @@ async def _run(task: Task) -> Figures:
             await running
             raise RuntimeError("the feed ended early")
         await asyncio.sleep(POLL_S)
+    # Told to stop with a full queue, it drops a record that it cannot place within five seconds.
+    while any(callback.stats.qsize for callback in callbacks.values()) and not running.done():
+        await asyncio.sleep(POLL_S)
     handler.request_stop()
     await running
     stats = [callback.stats for callback in callbacks.values()]
