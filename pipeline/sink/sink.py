@@ -124,44 +124,66 @@ class Sink:
 
         All are encoded before the first is handed over: the code for either stays in the processor's caches.
         """
-        routes, most = self.routes, self._max_bytes
-        ready: list[tuple[Route, bytes]] = []
+        routes, outlet = self.routes, self.outlet
         set_aside: Callable[[], None] | None = None
-        for event in events:
+        try:
+            values = [routes[event.__class__].encode(event) for event in events]
+            is_fit = max(map(len, values), default=0) <= self._max_bytes
+        except Unencodable:
+            is_fit = False
+        if not is_fit:
+            values, set_aside = self._encode_while_fit(events)
+        room = self._high_water - outlet.outstanding if self._direct else 0
+        taken = self._hand_over(events, values if len(values) <= room else values[:room]) if room > 0 else 0
+        for event, value in zip(events[taken:], values[taken:], strict=False):
             route = routes[event.__class__]
-            try:
-                value = route.encode(event)
-            except Unencodable as error:
-                set_aside = partial(self._unencodable, route, event, str(error))
-                break
-            if len(value) > most:
-                set_aside = partial(self._too_large, route, event, value)
-                break
-            ready.append((route, value))
-        outlet = self.outlet
-        for event, (route, value) in zip(events, ready, strict=False):
             route.published += 1
-            moment = event.exchange_time
-            if moment is None:
-                moment = event.receive_time
-            if self._direct and outlet.sent - outlet.acknowledged - outlet.failed < self._high_water:
-                try:
-                    outlet.produce(route.topic, value, event.origin.key, -1, outlet.report, None, moment // 1000)
-                except BufferError:
-                    pass
-                except KafkaException as error:
-                    outlet.refuse(Record(route.topic, event.origin.key, moment // 1000, value), error)
-                    continue
-                else:
-                    outlet.sent = sent = outlet.sent + 1
-                    if not sent & SAMPLED:
-                        outlet.note_produced(event.receive_time)
-                    continue
-            self._spool(Record(route.topic, event.origin.key, moment // 1000, value), route.kind, event)
+            self._spool(Record(route.topic, event.origin.key, _moment(event) // 1000, value), route.kind, event)
         if set_aside is None:
             return None
         set_aside()
-        return len(ready)
+        return len(values)
+
+    def _encode_while_fit(self, events: Sequence[Event]) -> tuple[list[bytes], Callable[[], None] | None]:
+        """The values of events before the first that has to be set aside, and what does that."""
+        values: list[bytes] = []
+        for event in events:
+            route = self.routes[event.__class__]
+            try:
+                value = route.encode(event)
+            except Unencodable as error:
+                return values, partial(self._unencodable, route, event, str(error))
+            if len(value) > self._max_bytes:
+                return values, partial(self._too_large, route, event, value)
+            values.append(value)
+        return values, None
+
+    def _hand_over(self, events: Sequence[Event], values: Sequence[bytes]) -> int:
+        """Give librdkafka what it takes; returns how many events, of the first ones, need nothing more."""
+        routes, outlet = self.routes, self.outlet
+        produce, report = outlet.produce, outlet.report
+        taken, refusal = 0, None
+        try:
+            for event, value in zip(events, values, strict=False):
+                route, moment = routes[event.__class__], event.exchange_time
+                if moment is None:
+                    moment = event.receive_time
+                produce(route.topic, value, event.origin.key, -1, report, None, moment // 1000)
+                route.published += 1
+                taken += 1
+        except BufferError:
+            pass
+        except KafkaException as error:
+            refusal = error
+        finally:
+            before, outlet.sent = outlet.sent, outlet.sent + taken
+        if outlet.sent ^ before > SAMPLED:
+            outlet.note_produced(events[taken - 1].receive_time)
+        if refusal is None:
+            return taken
+        route.published += 1
+        outlet.refuse(Record(route.topic, event.origin.key, _moment(event) // 1000, value), refusal)
+        return taken + 1
 
     @property
     def has_room(self) -> bool:
@@ -546,3 +568,7 @@ class Sink:
                 announced_lost=stats.announced_lost,
                 spool_bytes=stats.spool_bytes,
             )
+
+
+def _moment(event: Event) -> Micros:
+    return event.receive_time if event.exchange_time is None else event.exchange_time

@@ -136,6 +136,22 @@ async def test_nothing_is_published_behind_what_cannot_be(tmp_path: Path, autoju
     assert kinds == {"trade": 3, "dead_letter": 2}
 
 
+async def test_what_the_queue_has_no_room_for_goes_to_the_spool(tmp_path: Path, autojump_clock: MockClock) -> None:
+    settings = attrs.evolve(kafka_settings("localhost:1", tmp_path), verify_topics=False, queue_messages=20)
+    events = [trade(number, ORIGINS[0]) for number in range(COUNT)]
+    broker = MoodyBroker()
+    async with open_sink(settings, now=time_of(autojump_clock), make_producer=broker.make) as sink:
+        while not sink._direct:  # noqa: ASYNC110 - the sink announces nothing
+            await trio.sleep(0.01)
+        assert sink.publish_all(events[:15]) is None
+        assert sink.publish_all(events[15:]) is None
+        stats = sink.stats()
+        assert (stats.in_flight, stats.spooled, stats.published) == (20, COUNT - 20, COUNT)
+        await sink.delivered()
+    encode = sink.routes[type(events[0])].encode
+    assert [each.record_value for each in broker.delivered] == [encode(event) for event in events]
+
+
 async def test_a_record_that_is_given_back_at_once_does_not_stop_everything_else(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
