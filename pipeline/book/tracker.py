@@ -8,7 +8,7 @@ from pipeline.book.continuity import SequenceRule, Verdict
 from pipeline.book.order_book import OrderBook, StoredBook
 from pipeline.model.decimals import DecimalText
 from pipeline.model.errors import BadMessage
-from pipeline.model.events import Bbo, BookTop, BookUpdate, Event, FeedStatus, Micros, Row
+from pipeline.model.events import Bbo, BookTop, BookUpdate, Event, FeedStatus, Layout, Micros, Origin, Row
 
 _STANDALONE = SequenceRule(ignores_old=False)
 
@@ -26,6 +26,25 @@ class BookOptions:
     def keeps_book(self) -> bool:
         """Whether any of it needs the levels in memory."""
         return self.derive_bbo or self.snapshot_interval is not None or self.top_levels is not None
+
+
+@attrs.define(eq=False)
+class Place:
+    """Where a book stands: its last update without the levels.
+
+    Of thousands of books each one's last levels would lie in memory until the next update, and by then outside of the
+    processor's caches: to free them would cost more than all else that is done with a delta.
+    """
+
+    origin: Origin
+    exchange_time: Micros | None
+    receive_time: Micros
+    sequence: int | None
+    cross_sequence: int | None
+    channel: str
+    layout: Layout
+    size_unit: str
+    depth: int | None
 
 
 @attrs.define(eq=False)
@@ -52,7 +71,7 @@ class BookTracker:
     _held_back: int = attrs.field(default=0, init=False)
     _gap_from: int | None = attrs.field(default=None, init=False)
     _epoch: int = attrs.field(default=0, init=False)
-    _last: BookUpdate | None = attrs.field(default=None, init=False)
+    _place: Place | None = attrs.field(default=None, init=False)
     _book: OrderBook | StoredBook | None = attrs.field(default=None, init=False)
     _by_number: bool = attrs.field(default=False, init=False)
     """Whether the venue writes prices in more than one way."""
@@ -66,9 +85,9 @@ class BookTracker:
         return self._valid
 
     @property
-    def last(self) -> BookUpdate | None:
-        """The last update that was accepted, if the book is complete."""
-        return self._last if self._valid else None
+    def place(self) -> Place | None:
+        """Where the book stands, if it is complete; goes on with it."""
+        return self._place if self._valid else None
 
     @property
     def book(self) -> OrderBook | StoredBook | None:
@@ -80,13 +99,13 @@ class BookTracker:
 
         Raises `BadMessage` for a price that is no number, where levels are kept; the book is then out of sync.
         """
-        last = self._last
+        place = self._place
         if (
             self._valid
-            and last is not None
-            and update.previous_sequence == last.sequence is not None
+            and place is not None
+            and update.previous_sequence == place.sequence is not None
             and not update.is_snapshot
-            and (update.sequence or 0) > last.sequence
+            and (update.sequence or 0) > place.sequence
         ):
             return self._accept(update)  # nearly every update; any rule would say the same
         if not self._valid and not update.is_snapshot:
@@ -94,7 +113,7 @@ class BookTracker:
                 return self._hold_back(update)
             self._valid = True
         rule = self.rule or _STANDALONE
-        verdict = rule.judge(last.sequence if last is not None else None, update)
+        verdict = rule.judge(place.sequence if place is not None else None, update)
         if verdict is Verdict.NEXT:
             return self._accept(update)
         if verdict is Verdict.SNAPSHOT:
@@ -104,13 +123,12 @@ class BookTracker:
             update.is_reset = True
             return self._accept(update)
         if verdict is Verdict.GAP:
-            return [self._lose(update, f"update follows {update.previous_sequence}, not {last and last.sequence}")]
+            return [self._lose(update, f"update follows {update.previous_sequence}, not {place and place.sequence}")]
         return []
 
     def invalidate(self, receive_time: Micros, reason: str) -> FeedStatus | None:
         """Throw the book away from outside (a stale subscription, an unreadable update); None if it was not valid."""
-        last = self._last
-        if not self._valid or last is None:
+        if self.place is None:
             return None
         return self._announce(None, receive_time, reason)
 
@@ -137,35 +155,35 @@ class BookTracker:
 
     def due(self, now: Micros) -> list[Event]:
         """Periodic snapshot and book top, where their time has come."""
-        last, book = self._last, self._book
-        if not self._valid or last is None or book is None:
+        place, book = self.place, self._book
+        if place is None or book is None:
             return []
         try:
-            return self._made_from(book, last, now)
+            return self._made_from(book, place, now)
         except BadMessage as error:
             self._by_number = True
             return [self._announce(None, now, f"the book cannot be read: {error}")]
 
-    def _made_from(self, book: OrderBook | StoredBook, last: BookUpdate, now: Micros) -> list[Event]:
+    def _made_from(self, book: OrderBook | StoredBook, place: Place, now: Micros) -> list[Event]:
         events: list[Event] = []
         options = self.options
         if options.snapshot_interval is not None and now >= self._snapshot_due:
             self._snapshot_due = now + options.snapshot_interval
             events.append(
                 BookUpdate(
-                    last.origin,
-                    last.exchange_time,
+                    place.origin,
+                    place.exchange_time,
                     now,
-                    last.sequence,
-                    last.channel,
+                    place.sequence,
+                    place.channel,
                     True,
                     None,
                     book.bids(),
                     book.asks(),
-                    last.layout,
-                    last.size_unit,
-                    last.depth,
-                    last.cross_sequence,
+                    place.layout,
+                    place.size_unit,
+                    place.depth,
+                    place.cross_sequence,
                     is_periodic=True,
                     epoch=self._epoch,
                 )
@@ -174,16 +192,16 @@ class BookTracker:
             self._top_due = now + options.top_interval
             events.append(
                 BookTop(
-                    last.origin,
-                    last.exchange_time,
+                    place.origin,
+                    place.exchange_time,
                     now,
-                    last.sequence,
-                    last.channel,
+                    place.sequence,
+                    place.channel,
                     self._epoch,
                     book.bids(options.top_levels),
                     book.asks(options.top_levels),
-                    last.layout,
-                    last.size_unit,
+                    place.layout,
+                    place.size_unit,
                 )
             )
         return events
@@ -226,7 +244,7 @@ class BookTracker:
         update.epoch = self._epoch
         book = self._book
         if book is None:
-            self._last = update
+            self._advance(update)
             return [update]
         try:
             book.apply(update)
@@ -234,12 +252,12 @@ class BookTracker:
             self._by_number = True
             self.gaps += 1
             self._valid, self._waiting, self.wants_resync = False, True, True
-            self._gap_from = self._last.sequence if self._last is not None else None
+            self._gap_from = self._place.sequence if self._place is not None else None
             raise
         if update.checksum is not None and self._verifies(update) and not self._checksum_holds(update, book):
             self.checksum_failures += 1
             return [self._lose(update, "the book does not match its checksum")]
-        self._last = update
+        self._advance(update)
         if not self.options.derive_bbo or isinstance(book, StoredBook):
             return [update]
         best = (book.best_bid(), book.best_ask())
@@ -247,6 +265,27 @@ class BookTracker:
             return [update]
         self._best = best
         return [update, _bbo(update, *best)]
+
+    def _advance(self, update: BookUpdate) -> None:
+        place = self._place
+        if place is None or update.is_snapshot:
+            self._place = Place(
+                update.origin,
+                update.exchange_time,
+                update.receive_time,
+                update.sequence,
+                update.cross_sequence,
+                update.channel,
+                update.layout,
+                update.size_unit,
+                update.depth,
+            )
+            return
+        place.origin = update.origin
+        place.exchange_time = update.exchange_time
+        place.receive_time = update.receive_time
+        place.sequence = update.sequence
+        place.cross_sequence = update.cross_sequence
 
     def _verifies(self, update: BookUpdate) -> bool:
         return update.checksum is not None and self.rule is not None and self.rule.checksum is not None
@@ -266,12 +305,12 @@ class BookTracker:
         return self._announce(update, update.receive_time, reason)
 
     def _announce(self, update: BookUpdate | None, receive_time: Micros, reason: str) -> FeedStatus:
-        last = self._last
-        about = update or last
+        place = self._place
+        about = update or place
         assert about is not None
         self.gaps += 1
         self._valid, self._waiting, self.wants_resync = False, True, True
-        self._gap_from = last.sequence if last is not None else None
+        self._gap_from = place.sequence if place is not None else None
         self._best = None
         return FeedStatus(
             about.origin,
@@ -284,7 +323,7 @@ class BookTracker:
             about.channel,
             from_sequence=self._gap_from,
             to_sequence=update.sequence if update is not None else None,
-            from_time=last.exchange_time if last is not None else None,
+            from_time=place.exchange_time if place is not None else None,
             to_time=update.exchange_time if update is not None else None,
         )
 

@@ -178,7 +178,8 @@ class StreamState:
     """Receive time of the last message, in microseconds; 0 if none came."""
     messages: int = 0
     latest: Sequence[Event] = ()
-    """The events of the last message, by which a replacement of the connection tells repetitions."""
+    """The events of the last message, by which a replacement of the connection tells repetitions; none of a book, whose
+    updates are numbered."""
 
 
 class Normalizer(Protocol):

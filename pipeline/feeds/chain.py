@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pipeline.book.tracker import BookOptions, BookTracker
 from pipeline.exchanges.venue import Catalogue, Normalizer, Venue
 from pipeline.feeds.conflation import Conflation, ConflationPolicy
-from pipeline.feeds.handover import BookKey, Holding, Recording, Sifting, book_key
+from pipeline.feeds.handover import BookKey, Holding, Reached, Recording, Sifting, book_key
 from pipeline.model.errors import BadMessage
 from pipeline.model.events import Bbo, BookUpdate, DeadLetter, Event, FeedStatus, Micros, Origin
 
@@ -239,8 +239,9 @@ class Chain:
         kept.append(update)
         return False
 
-    def _books_in_order(self) -> dict[BookKey, BookUpdate]:
-        return {key: tracker.last for key, tracker in self.trackers.items() if tracker.last is not None}
+    def _books_in_order(self) -> dict[BookKey, Reached]:
+        places = ((key, tracker.place) for key, tracker in self.trackers.items())
+        return {key: Reached(place.sequence, place.exchange_time) for key, place in places if place is not None}
 
     def due(self, now: Micros) -> bool:
         """Publish periodic snapshots, book tops and conflated states whose time has come; False if there were none."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from pipeline.model.account import AccountEvent, SnapshotEnd
-from pipeline.model.events import BookUpdate, Event
+from pipeline.model.events import BookUpdate, Event, Micros
 
 BookKey = tuple[str, str | None]
 """A book on one connection: (the venue's channel, instrument)."""
@@ -18,6 +18,14 @@ _OURS = frozenset({"origin", "receive_time"})
 """What tells over which connection and when an event came."""
 _NUMBERS = ("trade_id", "fill_id", "sequence")
 """Given by the venue to one thing and no other of its kind and instrument."""
+
+
+@attrs.frozen
+class Reached:
+    """How far a book has come: what its last update says of itself."""
+
+    sequence: int | None
+    exchange_time: Micros | None
 
 
 def identity(event: Event) -> Identity | None:
@@ -86,7 +94,7 @@ class Holding:
         """
         return [event for event in self.events if not (seamless and _is_state(event))]
 
-    def follows(self, books: Mapping[BookKey, BookUpdate]) -> bool:
+    def follows(self, books: Mapping[BookKey, Reached]) -> bool:
         """Whether every one of these books has come here too, from no later a point than they have reached."""
         for key, last in books.items():
             first = self.books.get(key)
@@ -100,8 +108,8 @@ class Sifting:
     """Drops what the predecessor has published already."""
 
     seen: set[Identity]
-    books: dict[BookKey, BookUpdate]
-    """The last update of each book that the predecessor left in order."""
+    books: dict[BookKey, Reached]
+    """How far each book had come that the predecessor left in order."""
     seamless: bool
     """Whether the predecessor was alive until now."""
 

@@ -43,13 +43,13 @@ def book_standing(books: Iterable[tuple[BookKey, BookTracker]]) -> BookStanding:
     crossed: list[str] = []
     widest = (Decimal(-1), "")
     for (_, instrument), tracker in books:
-        name, last, book = instrument or "", tracker.last, tracker.book
+        name, place, book = instrument or "", tracker.place, tracker.book
         count += 1
-        if last is None:
+        if place is None:
             waiting.append(name)
             continue
-        if not oldest[0] or last.receive_time < oldest[0]:
-            oldest = (last.receive_time, name)
+        if not oldest[0] or place.receive_time < oldest[0]:
+            oldest = (place.receive_time, name)
         if not isinstance(book, OrderBook):
             continue
         kept += 1

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterable
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from pipeline.book.continuity import SequenceRule
 from pipeline.book.order_book import OrderBook
 from pipeline.book.tracker import BookOptions, BookTracker
 from pipeline.model.errors import BadMessage
-from pipeline.model.events import Bbo, BookTop, BookUpdate, Event, FeedStatus, Micros, Row
+from pipeline.model.events import Bbo, BookTop, BookUpdate, Event, FeedStatus, Micros, Origin, Row
 from tests.book.updates import update
 
 RULE = SequenceRule(ignores_old=False)
@@ -49,6 +51,40 @@ def test_updates_of_one_chain_share_the_epoch_of_their_snapshot() -> None:
     assert isinstance(first, BookUpdate)
     assert isinstance(second, BookUpdate)
     assert first.epoch == second.epoch == 5
+
+
+@pytest.mark.parametrize("options", [BookOptions(), BookOptions(snapshot_interval=1)])
+def test_the_levels_of_an_update_do_not_stay_in_memory(options: BookOptions) -> None:
+    tracker = BookTracker(RULE, options)
+    for one in (snapshot(10), update(11, 10, bids=[("10", "5")]), update(12, 11, bids=[("10", "4")])):
+        before = sys.getrefcount(one)
+        tracker.apply(one)
+        assert sys.getrefcount(one) == before
+
+
+def test_what_is_made_of_a_book_tells_its_last_update() -> None:
+    tracker = BookTracker(RULE, BookOptions(snapshot_interval=1, top_levels=1))
+    renamed = Origin("venue", "linear", "BTCUSDT", "BTC-USD-PERP", None, "venue.linear.book.0#1")
+    newest = replace(update(11, 10, received=2_000_000), origin=renamed, cross_sequence=77)
+    tracker.apply(snapshot(10))
+    tracker.apply(newest)
+    periodic, top = tracker.due(Micros(3_000_000))
+    place = tracker.place
+    assert isinstance(periodic, BookUpdate)
+    assert isinstance(top, BookTop)
+    assert place is not None
+    for each in (periodic, top, place):
+        assert (each.origin, each.exchange_time, each.sequence) == (renamed, Micros(1_999_000), 11)
+    assert (periodic.cross_sequence, place.cross_sequence, place.receive_time) == (77, 77, Micros(2_000_000))
+
+
+def test_a_snapshot_may_change_what_deltas_do_not() -> None:
+    tracker = BookTracker(RULE, BookOptions(snapshot_interval=1))
+    tracker.apply(snapshot(10))
+    tracker.apply(replace(snapshot(20), size_unit="contract", depth=200))
+    [periodic] = tracker.due(Micros(3_000_000))
+    assert isinstance(periodic, BookUpdate)
+    assert (periodic.size_unit, periodic.depth) == ("contract", 200)
 
 
 def test_a_gap_stops_the_book_and_a_snapshot_starts_a_higher_epoch() -> None:

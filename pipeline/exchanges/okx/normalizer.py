@@ -80,7 +80,8 @@ class OkxNormalizer:
             raise BadMessage(f"{stream.topic}: {error}") from error
         stream.messages += 1
         stream.last_receive = receive_time
-        stream.latest = events
+        # Books are told by their numbers; their levels would stay in memory.
+        stream.latest = () if events and events[0].__class__ is BookUpdate else events
         origin = stream.listing.origin
         stream.origin = origin if origin.instrument is not None else None
         return events
