@@ -35,9 +35,11 @@ class Backlog:
     count: int = attrs.field(default=0, init=False)
     """Records that this process appended and nobody took yet."""
     failure: str | None = attrs.field(default=None, init=False)
-    """Why the last write failed."""
+    """Why the last write or read failed."""
     no_space: bool = attrs.field(default=False, init=False)
     """Whether it failed for want of space."""
+    _is_unreadable: bool = attrs.field(default=False, init=False)
+    """Whether it is reading that failed."""
     _memory: deque[Record] = attrs.field(factory=deque, init=False)
     _since: Micros | None = attrs.field(default=None, init=False)
     """When the oldest record in memory came."""
@@ -118,6 +120,7 @@ class Backlog:
             if self._waiting.is_set():  # otherwise `keep_writing` waits for this very event
                 self._waiting = trio.Event()
             if not batch:
+                await self._look_again()
                 return
             self._disk_bytes = self.spool.size_bytes
             try:
@@ -129,11 +132,21 @@ class Backlog:
                 self._complain("spool_not_writable", error)
             else:
                 self._memory_bytes -= sum(record.size for record in batch)
-                if self.failure is not None:
-                    log.info("spool_usable_again")
-                    self.failure, self.no_space = None, False
+                self._recover()
             finally:
                 self._disk_bytes = self._writing_since = None
+
+    async def _look_again(self) -> None:
+        """See whether the disk is well again where nothing is left to write: Kafka has taken what was in memory."""
+        if self.failure is None or self._is_unreadable:
+            return
+        try:
+            await trio.to_thread.run_sync(self.spool.probe)
+        except OSError as error:
+            self._complain("spool_not_writable", error)
+            self._waiting.set()
+        else:
+            self._recover()
 
     async def take(self, limit: int) -> Chunk | None:
         """The oldest records; None if the disk has none: then `take_memory` has all there is, until the next await."""
@@ -145,9 +158,13 @@ class Backlog:
                     break
                 except OSError as error:
                     self._complain("spool_not_readable", error)
+                    self._is_unreadable = True
                 finally:
                     self._taking = False
             await trio.sleep(_RETRY_S)
+        if self._is_unreadable:
+            self._is_unreadable = False
+            self._recover()
         if chunk is not None:
             if not chunk.recovered:
                 self.count -= len(chunk.records)
@@ -206,6 +223,11 @@ class Backlog:
         missing = self.count - len(self._memory)
         self.count = len(self._memory)
         return missing
+
+    def _recover(self) -> None:
+        if self.failure is not None:
+            log.info("spool_usable_again")
+            self.failure, self.no_space = None, False
 
     def _complain(self, event: str, error: OSError) -> None:
         reason = error.strerror or str(error)

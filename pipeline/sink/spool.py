@@ -107,6 +107,10 @@ class Spool:
     _active: IO[bytes] | None = attrs.field(default=None, init=False)
     """Of the last segment, when this process writes it."""
 
+    def probe(self) -> None:
+        """Write something and delete it. Raises `OSError` where that does not work."""
+        _probe(self._folder, can_empty=False, sync=self.settings.sync)
+
     @property
     def size_bytes(self) -> int:
         """What the segments take on disk."""
@@ -399,7 +403,7 @@ def open_spool(settings: SpoolSettings, *, identified: bool = False) -> Spool:
         if segments:
             _mend_end(segments[-1])
         _look_at_first(segments)
-        _probe(folder, can_empty=bool(segments))
+        _probe(folder, can_empty=bool(segments), sync=False)
         marker = open_marker(folder)
         identity = _identify(folder, known=bool(segments)) if identified else _forget_identity(folder)
     except OSError as error:
@@ -486,11 +490,14 @@ def _mend_end(segment: _Segment) -> None:
                 segment.size = torn
 
 
-def _probe(folder: Path, *, can_empty: bool) -> None:
+def _probe(folder: Path, *, can_empty: bool, sync: bool) -> None:
     """See whether the folder can be written; a full disk will do where delivering what is there makes room."""
     probe = folder / "probe"
     try:
-        probe.write_bytes(b"writable")
+        with probe.open("wb", buffering=0) as file:
+            file.write(b"writable")
+            if sync:
+                os.fdatasync(file.fileno())
     except OSError as error:
         if error.errno not in NO_SPACE or not can_empty:
             raise

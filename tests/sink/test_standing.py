@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from trio.testing import MockClock
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Micros
 from pipeline.sink import routes
+from pipeline.sink.backlog import Backlog
 from pipeline.sink.errors import RegistryAbsent
 from pipeline.sink.opening import Opening, open_sink
 from pipeline.sink.outlet import Outlet
@@ -24,7 +27,7 @@ from pipeline.sink.records import Record
 from pipeline.sink.routes import Routes
 from pipeline.sink.settings import KafkaSettings, RegistrySettings, SpoolSettings
 from pipeline.sink.sink import Sink
-from pipeline.sink.spool import open_spool
+from pipeline.sink.spool import Spool, open_spool
 from tests.sink.fake_producer import FakeBroker
 from tests.sink.traffic import kafka_settings, origin, trade
 
@@ -232,3 +235,50 @@ def test_the_oldest_unread_record_of_a_spool_moves_on_as_it_is_read(tmp_path: Pa
     spool.append(first)
     assert spool.oldest == first, "whatever was read long before"
     spool.close()
+
+
+def full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("sync", [True, False])
+async def test_a_disk_that_is_well_again_is_told_though_nothing_is_left_to_write(
+    sync: bool, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SpoolSettings(directory=str(tmp_path), sync=sync)
+    backlog = Backlog(settings, open_spool(settings, identified=False), time_of(autojump_clock))
+    with trio.fail_after(WITHIN_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backlog.keep_writing)
+            with monkeypatch.context() as patch:
+                patch.setattr("pipeline.sink.spool.os.fdatasync" if sync else "pipeline.sink.spool.Spool.write", full)
+                patch.setattr("pipeline.sink.spool.Spool.probe", Spool.probe if sync else full)
+                backlog.append(Record("t", b"k", 0, b"v"))
+                await until(lambda: backlog.failure is not None)
+                assert len(backlog.take_memory()) == 1  # Kafka takes it
+                await trio.sleep(60)
+                assert backlog.failure == "No space left on device"
+                assert backlog.no_space
+            await until(lambda: backlog.failure is None)
+            assert not backlog.no_space
+            nursery.cancel_scope.cancel()
+    backlog.close([])
+
+
+async def test_a_spool_that_can_be_read_again_is_no_trouble_any_more(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SpoolSettings(directory=str(tmp_path))
+    backlog = Backlog(settings, open_spool(settings, identified=False), time_of(autojump_clock))
+    backlog.append(Record("t", b"k", 0, b"v"))
+    await backlog.flush()
+    with trio.fail_after(WITHIN_S):
+        async with trio.open_nursery() as nursery:
+            with monkeypatch.context() as patch:
+                patch.setattr("pipeline.sink.spool.Spool.read", full)
+                nursery.start_soon(backlog.take, 10)
+                await until(lambda: backlog.failure is not None)
+                await backlog.flush()  # that it can be written says nothing about reading
+                assert backlog.failure is not None
+            await until(lambda: backlog.failure is None)
+    backlog.close([])
