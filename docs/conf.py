@@ -29,7 +29,7 @@ suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 # The order of the side bar; pages that are not named follow.
 CHAPTERS = {
     "Use it": ["tutorial", "consumers", "sql", "orders", "guarantees", "glossary"],
-    "Look it up": ["reference/configuration", "reference/events"],
+    "Look it up": ["reference/configuration", "reference/events", "reference/metrics"],
     "Run it": ["operations", "runbook/README"],
     "Work on it": ["add-a-venue", "performance"],
 }

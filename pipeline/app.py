@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import structlog
 import trio
+from prometheus_client.registry import Collector
 
 from pipeline import __version__
 from pipeline.config import Config, loads
@@ -114,7 +115,7 @@ class Service:
         async with trio.open_nursery() as whole:
             self._whole = whole.cancel_scope
             pages = Pages(
-                render(self._collectors()),
+                render(self.collectors()),
                 self.status,
                 self.not_ready,
                 self.not_started,
@@ -364,7 +365,8 @@ class Service:
         log.info("control_accepted", resync=dict(body))
         return {"resynced": found[0], "under_way": found[1]}
 
-    def _collectors(self) -> Iterable[Any]:
+    def collectors(self) -> Iterable[Collector]:
+        """What tells this process's metrics."""
         return [
             FeedCollector(self._venue_stats),
             Numbers(self._own_numbers),

@@ -170,7 +170,7 @@ class Supervisor:
         self.workers = [Worker(number, self.config.share(number)) for number in range(self.config.workers)]
         self.reloader = Reloader(self.config, self._follow, self.clock, self.source, self._give_order)
         self._own_process = render([ProcessCollector(self._loop), Numbers(self._own_numbers)])
-        self._own_metrics = render([_WorkerCollector(self.workers, self._answers), ReloadCollector(self.reloader)])
+        self._own_metrics = render([WorkerCollector(self.workers, self._answers), ReloadCollector(self.reloader)])
 
     async def run(self) -> int:
         """Run until all workers have ended for good; returns the exit code. Raises `Refused` if HTTP is."""
@@ -453,7 +453,9 @@ class Supervisor:
         worker.state, worker.since = state, self.clock()
 
 
-class _WorkerCollector(Collector):
+class WorkerCollector(Collector):
+    """Metrics of the workers' lives."""
+
     def __init__(self, workers: list[Worker], answers: Callable[[Worker], bool]) -> None:
         self._workers = workers
         self._families: tuple[Family[Worker], ...] = (

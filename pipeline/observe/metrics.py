@@ -59,7 +59,7 @@ _CONNECTIONS: tuple[Family[ConnectionStats], ...] = (
     ),
     gauge(
         "pipeline_connection_lag_seconds",
-        "The same without what the clocks differ by; 0 when nothing comes.",
+        "The exchange lag without what the clocks differ by; 0 when nothing comes.",
         lambda c: c.lag / 1e6,
     ),
     gauge(
@@ -101,7 +101,7 @@ _VENUES: tuple[Family[VenueStats], ...] = (
     ),
     gauge("pipeline_instruments", "Instruments in the catalogue.", lambda v: v.instruments),
     counter("pipeline_catalogue_reads", "Readings of the catalogue.", lambda v: v.catalogue_reads),
-    counter("pipeline_catalogue_failures", "Failed readings.", lambda v: v.catalogue_failures),
+    counter("pipeline_catalogue_failures", "Failed readings of the catalogue.", lambda v: v.catalogue_failures),
     gauge("pipeline_venue_refused", "1 if the venue was given up.", lambda v: float(v.state == "refused")),
     gauge("pipeline_connect_waiting", "Connections that wait for the rate.", lambda v: v.connect_waiting),
     counter(

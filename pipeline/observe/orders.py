@@ -32,7 +32,7 @@ _ACCOUNTS: tuple[Family[OrderStats], ...] = (
     gauge("pipeline_order_unknown", "Items whose outcome the venue has not told yet.", lambda o: o.unknown),
     gauge(
         "pipeline_order_oldest_unknown_timestamp_seconds",
-        "Since when the oldest of them is so; 0 if there is none.",
+        "Since when the oldest unknown outcome is so; 0 if there is none.",
         lambda o: o.oldest_unknown / 1e6,
     ),
     gauge("pipeline_order_waiting", "Commands in memory that are not sent yet.", lambda o: o.waiting),

@@ -12,7 +12,7 @@ import attrs
 import pytest
 import yaml
 
-from pipeline import asyncapi, cli, config_reference, event_reference
+from pipeline import asyncapi, cli, config_reference, event_reference, metric_reference
 from pipeline.avro.schemas import ORDER_COMMAND, load_schema
 from pipeline.config_reader import Bounds, Rules, parse_yaml, read
 from pipeline.config_reference import Section, sections
@@ -31,7 +31,7 @@ events = cache(event_reference.markdown)
 
 @pytest.mark.parametrize(
     ("subject", "file"),
-    [("config", "configuration.md"), ("events", "events.md"), ("asyncapi", "asyncapi.yaml")],
+    [("config", "configuration.md"), ("events", "events.md"), ("metrics", "metrics.md"), ("asyncapi", "asyncapi.yaml")],
 )
 def test_a_committed_reference_is_current(subject: str, file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["reference", subject]) == 0
@@ -126,6 +126,18 @@ def fields_below(schema: Any) -> Iterator[dict[str, Any]]:
 )
 def test_types_in_words(avro: object, text: str) -> None:
     assert event_reference.type_text(avro) == text
+
+
+def test_every_metric_has_a_row_with_a_meaning_of_its_own() -> None:
+    rows = [line.split(" | ") for line in metric_reference.markdown().splitlines() if line.startswith("| `")]
+    names = [row[0].strip("| `") for row in rows]
+    assert len(names) == len(set(names)) > 100
+    of_the_service = {"pipeline_messages_total", "pipeline_sink_lost_total", "pipeline_ready", "pipeline_worker_up"}
+    assert of_the_service | {"pipeline_journal_waiting", "pipeline_order_unknown"} <= set(names)
+    labels = {row[0].strip("| `"): row[2] for row in rows}
+    assert labels["pipeline_exchange_to_receive_seconds"] == "`venue`, `kind`"
+    meanings = [row[3] for row in rows]
+    assert len(meanings) == len(set(meanings))
 
 
 def test_the_asyncapi_document_is_whole() -> None:

@@ -52,7 +52,7 @@ def collected(service: Service) -> Iterator[tuple[str, float]]:
     """Samples of a service."""
 
     async def collect() -> list[Metric]:
-        return [family for collector in service._collectors() for family in collector.collect()]
+        return [family for collector in service.collectors() for family in collector.collect()]
 
     return ((sample.name, sample.value) for family in trio.run(collect) for sample in family.samples)
 
