@@ -79,7 +79,8 @@ def read(value: object, cls: type[T], rules: Rules) -> T:
 def parse_yaml(text: str) -> Any:
     """The document's value; None if it is empty.
 
-    Raises `ConfigError` for a syntax error and for keys given twice, of which YAML would keep the last.
+    Raises `ConfigError` for a syntax error, for keys given twice, of which YAML would keep the last, and for numbers
+    and texts that nothing could do anything with.
     """
     try:
         loader = _Loader(text)
@@ -89,6 +90,8 @@ def parse_yaml(text: str) -> Any:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError([f"line {line}: {error.reason}"]) from None
+    except RecursionError:
+        raise ConfigError(["is nested too deeply"]) from None
     if loader.duplicates:
         raise ConfigError(loader.duplicates)
     return value
@@ -280,15 +283,21 @@ class _Reader:
         seconds = _duration(value) if timed and isinstance(value, str) else value
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise self._expected("a number of seconds (or 500ms, 15s, 5m, 2h, 7d)" if timed else "a number", value)
-        if not math.isfinite(seconds):
+        try:
+            number = float(seconds)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
             raise self._expected("a finite number", value)
-        return float(seconds)
+        return number
 
     def _int(self, value: object, _: type[int]) -> int:
         sized = str(self._where[-1]).endswith("_bytes")
         count = _size(value) if sized and isinstance(value, str) else value
         if isinstance(count, bool) or not isinstance(count, int):
             raise self._expected("a number of bytes (or 64MiB, 10GB)" if sized else "a whole number", value)
+        if abs(count) >= _BEYOND:
+            raise self._fail("is too large: it must be below 2^63")
         return count
 
     def _bool(self, value: object, _: type[bool]) -> bool:
@@ -344,6 +353,17 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self.duplicates: list[str] = []
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):  # `!!int x`; digits beyond what Python reads
+            value, why = None, "no value of its type"
+        else:
+            why = _unfit(value)
+        if why:
+            raise yaml.constructor.ConstructorError(None, None, why, node.start_mark)
+        return value
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         first: dict[str, int] = {}
         for key, _ in node.value:
@@ -355,6 +375,22 @@ class _Loader(yaml.SafeLoader):
                 else:
                     first[key.value] = line
         return super().construct_mapping(node, deep)
+
+
+def _unfit(value: object) -> str:
+    """Why no setting can be this; empty if one can."""
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return "a number with too many digits"
+    if isinstance(value, str) and _CONTROL.search(value):
+        return "a text with a control character"
+    return ""
+
+
+_BEYOND = 2**63
+"""Of what counts; prices and sizes may be larger."""
+_MOST_BITS = 256
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Without tabs and the ends of lines: certificates have them. No system call takes NUL, and UTF-8 no half character."""
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError) -> str:

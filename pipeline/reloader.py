@@ -217,8 +217,6 @@ class Reloader:
             self.take(found, asked_by)
         except ConfigError as error:
             self._refuse(error.problems, asked_by)
-        except RecursionError:
-            self._refuse(["is nested too deeply"], asked_by)
 
     def _refuse(self, problems: list[str], asked_by: str) -> None:
         self.results[REFUSED] += 1

@@ -102,6 +102,23 @@ FAULTS = {
         "line 2, column 6: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object:os.system'",
     ),
     "a control character": (f"{MINIMAL}\n\x07", "line 2: special characters are not allowed"),
+    "an escaped control character": (
+        kafka('client_id: "a\\0b"'),
+        "line 2, column 20: a text with a control character",
+    ),
+    "half a character": (kafka('client_id: "\\ud800"'), "line 2, column 20: a text with a control character"),
+    "a word that is to be a number": (f"{MINIMAL}\nworkers: !!int two", "line 2, column 10: no value of its type"),
+    "more digits than can be read": (f"{MINIMAL}\nworkers: {'9' * 5000}", "line 2, column 10: no value of its type"),
+    "more digits than can be written": (
+        f"{MINIMAL}\nworkers: 0x{'f' * 5000}",
+        "line 2, column 10: a number with too many digits",
+    ),
+    "a number beyond all counts": (f"{MINIMAL}\nworkers: {2**63}", "workers: is too large: it must be below 2^63"),
+    "a size beyond all disks": (
+        kafka(f"spool: {{max_bytes: {'9' * 5000}GiB}}"),
+        "kafka.spool.max_bytes: is too large: it must be below 2^63",
+    ),
+    "brackets without end": ("[" * 10_000, "is nested too deeply"),
     "a key twice": (f"{MINIMAL}\nlog: {{}}\nlog: {{}}", 'line 3: key "log" is given twice, first in line 2'),
     "a key twice, deep": (
         kafka("linger: 1, client_id: a, linger: 2"),

@@ -132,6 +132,10 @@ FAULTS = {
         {"remove": [{"market": "linear", "channel": "book", "depth": 200, "instruments": "BTCUSDT"}]},
         ["remove[0]: no entry of the channels has BTCUSDT in linear book 200"],
     ),
+    "more seconds than there are": (
+        {"add": [{"market": "linear", "channel": "ticker", "max_silence": 10**400}]},
+        [f"add[0].max_silence: expected a finite number, got 1{'0' * 56}…"],
+    ),
     "an unknown key": ({"append": []}, ["append: unknown key; known: venue, add, remove"]),
 }
 
