@@ -189,11 +189,11 @@ class Supervisor:
         log.info("supervisor_stopped")
         return self.code or 0
 
-    def stop(self, number: Signals = SIGTERM) -> None:
-        """Let all workers drain and end, and start none again."""
+    def stop(self, number: Signals = SIGTERM, *, reason: str = "") -> None:
+        """Let all workers drain and end, and start none again. Without a reason, the signal is told as the cause."""
         if self._stopping.is_set():
             return
-        log.info("stopping", signal=number.name)
+        log.info("stopping", **({"reason": reason} if reason else {"signal": number.name}))
         self._stopped_by = number
         self._stopping.set()
         self._pass_on(number)
@@ -340,12 +340,17 @@ class Supervisor:
                     self.code = self.code or 1
                 break
             if code == _WRONG_CONFIGURATION:
-                self._give_up(code)
+                effect = "all workers end; its own words on standard error say why"
+                log.error("worker_cannot_run", worker=worker.number, ended=worker.last_end, effect=effect)
+                self._give_up(code, worker)
                 break
             delay = self._delay(worker)
             if delay is None:
-                log.error("worker_keeps_dying", worker=worker.number, deaths=len(worker.deaths))
-                self._give_up(1)
+                log.error(
+                    "worker_keeps_dying", worker=worker.number, deaths=len(worker.deaths), ended=worker.last_end,
+                    effect="all workers end",
+                )  # fmt: skip
+                self._give_up(1, worker)
                 break
             log.error("worker_died", worker=worker.number, ended=worker.last_end, restart_in=delay)
             self._enter(worker, "waiting")
@@ -431,9 +436,9 @@ class Supervisor:
             if worker.child is not None:
                 worker.child.send_signal(number)
 
-    def _give_up(self, code: int) -> None:
+    def _give_up(self, code: int, worker: Worker) -> None:
         self.code = code
-        self.stop()
+        self.stop(reason=f"worker {worker.number} ended with {worker.last_end}")
 
     def _delay(self, worker: Worker) -> float | None:
         """Seconds until the next start; None if there have been enough."""

@@ -14,6 +14,7 @@ import attrs
 import httpx
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from pipeline.config import Config, loads
@@ -221,10 +222,16 @@ async def test_a_wrong_configuration_ends_everything_at_once(autojump_clock: Moc
         if child.number == 0:
             child.end(2)
 
-    async with running(World(prepare)) as run:
-        assert await run.end() == 2
-        assert run.ended_at == 1.0  # what the others take to drain
-        assert [len(run.world.of(number)) for number in range(3)] == [1, 1, 1]
+    with capture_logs() as lines:
+        async with running(World(prepare)) as run:
+            assert await run.end() == 2
+            assert run.ended_at == 1.0  # what the others take to drain
+            assert [len(run.world.of(number)) for number in range(3)] == [1, 1, 1]
+    [line] = [line for line in lines if line["log_level"] == "error"]
+    assert (line["event"], line["worker"], line["ended"]) == ("worker_cannot_run", 0, "exit code 2")
+    [line] = [line for line in lines if line["event"] == "stopping"]
+    assert line["reason"] == "worker 0 ended with exit code 2"
+    assert "signal" not in line
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT, SIGHUP])
