@@ -82,8 +82,8 @@ class Reloader:
     """What was asked for beside the file, since it was read."""
     _last: str = attrs.field(default=UNCHANGED, init=False)
     """What became of the last reading."""
-    _seen: str = attrs.field(default="", init=False)
-    """The text, or what was wrong with reading it, that was last judged."""
+    _seen: str | tuple[str, ...] = attrs.field(default="", init=False)
+    """What was last judged, as `_look` gave it."""
 
     def __attrs_post_init__(self) -> None:
         self.loaded = self.clock()
@@ -200,20 +200,21 @@ class Reloader:
             "temporary": list(self.temporary),
         }
 
-    async def _look(self) -> str:
-        """The file's text; if it cannot be read, why, in a form that no configuration has."""
+    async def _look(self) -> str | tuple[str, ...]:
+        """The file's text; if it cannot be read, why."""
         assert self.source is not None
         path = Path(self.source.path)
         try:
             return await trio.to_thread.run_sync(read_text, path)
         except ConfigError as error:
-            return f"\0{error}"
+            return tuple(error.problems)
 
-    def _judge(self, found: str, asked_by: str) -> None:
+    def _judge(self, found: str | tuple[str, ...], asked_by: str) -> None:
         self._seen = found
+        if isinstance(found, tuple):
+            self._refuse(list(found), asked_by)
+            return
         try:
-            if found.startswith("\0"):
-                raise ConfigError(found[1:].splitlines())
             self.take(found, asked_by)
         except ConfigError as error:
             self._refuse(error.problems, asked_by)

@@ -191,6 +191,9 @@ async def test_a_file_is_read_and_its_absence_is_a_refusal(tmp_path: Path) -> No
     changes: list[Change] = []
     reloader = Reloader(loads(text()), changes.append, lambda: 0, Source(str(path), text()))
     assert (await reloader.reload("a test"))["result"] == "unchanged"
+    path.write_bytes(bytes(4096))  # what a crash of the machine may leave of it
+    with pytest.raises(ConfigError, match="line 1: special characters are not allowed"):
+        await reloader.reload("a test")
     path.unlink()
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
         await reloader.reload("a test")
