@@ -418,10 +418,24 @@ class Supervisor:
             await trio.sleep(_LOOK_S if is_ready else _LOOK_SOON_S)
 
     async def _look(self, address: str) -> Answer:
-        ready, started = [json.loads(await self.ask(address, path)) for path in ("/readyz", "/startupz")]
-        status = json.loads(await self.ask(address, "/status"))
-        metrics = await self.ask(address, "/metrics")
-        return Answer(ready.get("reasons", []), started.get("reasons", []), status, metrics)
+        # All at once: a worker with too much to do needs seconds for each, and what it has to do should be seen then.
+        found: dict[str, bytes] = {}
+        failures: list[httpx.HTTPError] = []
+
+        async def ask(path: str) -> None:
+            try:
+                found[path] = await self.ask(address, path)
+            except httpx.HTTPError as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for path in ("/readyz", "/startupz", "/status", "/metrics"):
+                nursery.start_soon(ask, path)
+        if failures:
+            raise failures[0]
+        ready, started, status = [json.loads(found[path]) for path in ("/readyz", "/startupz", "/status")]
+        return Answer(ready.get("reasons", []), started.get("reasons", []), status, found["/metrics"])
 
     async def _kill_overdue(self) -> None:
         await self._stopping.wait()
@@ -479,7 +493,7 @@ async def run(config: Config, text: str, path: str, *, is_live: bool = False) ->
     Raises `ConfigError`.
     """
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=None) as client,
+        httpx.AsyncClient(trust_env=False, timeout=None, limits=httpx.Limits()) as client,
         shared_stderr() if is_live else nullcontext() as stderr,
     ):
         supervisor = Supervisor(

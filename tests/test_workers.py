@@ -35,6 +35,7 @@ class MadeUp:
     listens_after: float = 1.0
     not_ready: list[str] = attrs.field(factory=list)
     hangs: bool = False
+    answers_after: float = 0.0
     signals: list[Signals] = attrs.field(factory=list)
     orders: list[dict[str, Any]] = attrs.field(factory=list)
     code: int | None = None
@@ -100,6 +101,7 @@ class World:
         await trio.lowlevel.checkpoint()
         if child.hangs:
             await trio.sleep_forever()
+        await trio.sleep(child.answers_after)
         if child.code is not None:
             raise httpx.ConnectError("refused")
         if path == "/metrics":
@@ -328,6 +330,15 @@ async def test_a_hung_worker_is_not_ready_until_it_answers(autojump_clock: MockC
         await trio.sleep(15)
         assert run.supervisor.not_ready() == []
         assert len(run.world.children) == 3
+
+
+async def test_a_worker_with_too_much_to_do_is_not_taken_for_hung(autojump_clock: MockClock) -> None:
+    async with running(World(lambda child: setattr(child, "answers_after", 4.0))) as run:
+        await trio.sleep(60)
+        for _ in range(20):
+            await trio.sleep(1)
+            assert run.supervisor.not_ready() == []
+        assert 'pipeline_worker_up{worker="2"} 1.0' in run.supervisor.metrics().decode()
 
 
 async def test_a_worker_that_never_speaks_is_not_ready(autojump_clock: MockClock) -> None:
