@@ -50,6 +50,7 @@ _BOUNDS = {
     (KafkaSettings, "max_record_bytes"): Bounds(1_000, 1_000_000_000),
     (HeartbeatSettings, "max_active_time"): Bounds(30, 600),
     (HttpSettings, "port"): Bounds(0, 65_535),
+    (HttpSettings, "send_within"): Bounds(0.001, 86_400),  # the system counts it in milliseconds, in 32 bits
     (ReconnectSettings, "factor"): Bounds(1),
     (AccountOrderSettings, "rate_wait"): Bounds(0),
     (ShardSettings, "index"): Bounds(0),

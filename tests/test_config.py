@@ -410,6 +410,10 @@ FAULTS = {
         okx("heartbeat: {max_active_time: 60}"),
         "venues.okx.heartbeat.max_active_time: only bybit has it",
     ),
+    "a patience beyond the system's": (
+        f"{MINIMAL}\nhttp: {{send_within: 30d}}",
+        "http.send_within: must be between 0.001 and 86400, not 2592000",
+    ),
     # Channels
     "no market": (channel("channel: trade"), "venues.bybit.channels[0].market: is missing"),
     "an unknown market": (
