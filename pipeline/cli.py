@@ -99,8 +99,11 @@ def _service(parser: argparse.ArgumentParser) -> Run:
 
             return run_worker(path, arguments.worker, sys.stdin.buffer)
         config, text = _load_with_text(path)
+        from pipeline.reloader import Source, check_authorities
+
         with _problems_of(path):
             config.share()
+            check_authorities(config.venues)
         from functools import partial
 
         import trio
@@ -110,7 +113,6 @@ def _service(parser: argparse.ArgumentParser) -> Run:
 
             return trio.run(partial(workers.run, config, text, path, is_live=arguments.live))
         from pipeline import app
-        from pipeline.reloader import Source
 
         return trio.run(partial(app.run, config, app.Seat(), Source(path, text), is_live=arguments.live))
 

@@ -17,6 +17,7 @@ from pipeline.config_checks import rules
 from pipeline.config_reader import read
 from pipeline.exchanges import VENUES
 from pipeline.feeds.intake import tls_context
+from pipeline.feeds.settings import VenueSettings
 from pipeline.model.errors import ConfigError, Refused
 from pipeline.observe.control import LOG_LEVEL, RELOAD, SUBSCRIPTIONS, Control
 from pipeline.observe.families import Family, collected, counter, gauge
@@ -130,7 +131,7 @@ class Reloader:
     def take(self, text: str, asked_by: str) -> None:
         """Follow the text of a configuration. Raises `ConfigError`: nothing has changed then."""
         change = compare(self.config, self.parse(text))
-        _check_authorities(change)
+        check_authorities({name: change.config.venues[name] for name in change.added})
         self.refusal = None
         self.loaded = self.clock()
         self.temporary.clear()
@@ -237,12 +238,12 @@ class Reloader:
         self.apply(change)
 
 
-def _check_authorities(change: Change) -> None:
+def check_authorities(venues: Mapping[str, VenueSettings]) -> None:
     """A venue that cannot even begin would end the whole service. Raises `ConfigError`."""
     problems = []
-    for name in change.added:
+    for name, settings in venues.items():
         try:
-            tls_context(change.config.venues[name])
+            tls_context(settings)
         except OSError as error:  # also what is no certificate
             problems.append(f"venues.{name}.urls.ca_file: cannot be used: {error.strerror or error}")
     if problems:

@@ -23,7 +23,7 @@ import trio
 from pipeline.config import loads
 from pipeline.model.errors import ConfigError
 from pipeline.observe.logs import configure
-from pipeline.reloader import Order
+from pipeline.reloader import Order, check_authorities
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +44,7 @@ def run_worker(path: str, number: int, stdin: BinaryIO) -> int:
     try:
         greeting = json.loads(line)
         config = loads(greeting["config"])
+        check_authorities(config.venues)
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
     configure(config.log)

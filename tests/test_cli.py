@@ -92,6 +92,24 @@ def test_several_workers_have_a_supervisor(tmp_path: Path, monkeypatch: pytest.M
     assert seen == [3, text, str(path), False, 3, text, str(path), True]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_authorities_that_cannot_be_read_are_a_line(
+    workers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "private.yaml"
+    path.write_text(
+        f"{{workers: {workers}, venues: {{bybit: {{urls: {{rest: 'https://gateway', ca_file: '{tmp_path}/none.pem'}}, "
+        "channels: [{market: spot, channel: trade}]}}}"
+    )
+    monkeypatch.setattr("pipeline.observe.logs.configure", lambda _: None)
+    assert cli.main(["--config", str(path)]) == 2
+    why = "venues.bybit.urls.ca_file: cannot be used: No such file or directory"
+    assert capsys.readouterr().err == f"{path}: {why}\n"
+    greeting = json.dumps({"config": path.read_text()}).encode() + b"\n"
+    done = pipeline("--config", str(path), "--worker", "0", stdin=greeting)
+    assert (done.returncode, done.stderr.decode()) == (2, f"{path}: {why}\n")
+
+
 def test_a_worker_whose_supervisor_is_gone_does_not_start() -> None:
     done = pipeline("--config", "config.example.yaml", "--worker", "0")
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")

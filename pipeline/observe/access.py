@@ -8,6 +8,7 @@ import hmac
 
 import attrs
 
+from pipeline.model.errors import Refused
 from pipeline.model.secret import Secret
 from pipeline.observe.settings import HttpSettings
 
@@ -25,8 +26,11 @@ class Access:
     @classmethod
     def configured(cls, settings: HttpSettings) -> Access:
         """The rules of these settings. Raises `Refused` if their token cannot be read."""
-        if settings.token is not None:
-            settings.token.reveal()
+        try:
+            if settings.token is not None:
+                settings.token.reveal()
+        except Refused as error:
+            raise Refused(f"http.token: {error}") from None
         return cls(settings.token, PROBES if settings.protect_metrics else PROBES | {"/metrics"})
 
     def allows(self, path: str, authorization: bytes) -> bool:

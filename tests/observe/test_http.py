@@ -230,7 +230,7 @@ async def test_metrics_may_be_left_open(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_without_its_token_the_server_does_not_start() -> None:
-    with pytest.raises(Refused, match="NO_SUCH_TOKEN"):
+    with pytest.raises(Refused, match=r"^http\.token: environment variable NO_SUCH_TOKEN is not set"):
         await serve_http(HttpSettings(port=0, token=Secret(env="NO_SUCH_TOKEN")), Source().pages())
 
 
