@@ -255,6 +255,7 @@ class Supervisor:
         yield "pipeline_ready", "1 while the service is ready.", "gauge", float(not self.not_ready())
 
     def _describe(self, worker: Worker) -> dict[str, Any]:
+        told = worker.answer.status if worker.answer is not None else {}
         return {
             "worker": worker.number,
             "share": attrs.asdict(worker.share),
@@ -266,6 +267,7 @@ class Supervisor:
             "last_end": worker.last_end,
             "answers": self._answers(worker),
             "not_ready": worker.not_ready(self.config.worker_silence),
+            "opening": told.get("opening", {}) if told and told["sink"] is None else None,
         }
 
     def _answers(self, worker: Worker) -> bool:

@@ -88,8 +88,11 @@ def find_problems(status: Status, rises: Rises) -> Iterator[Problem]:
 def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
     sink = status["sink"]
     if sink is None:
-        yield _of_opening(status)
+        yield _of_opening(status.get("opening", {}), status["started"])
         return
+    for worker in status.get("workers", ()):
+        if (opening := worker.get("opening")) is not None:  # the others are open
+            yield _of_opening(opening, worker["since"], f"worker {worker['worker']}")
     lost = rises.of(("sink", "announced_lost"))
     if sink["is_full"] or lost is not None:
         why = "the spool is full" if sink["is_full"] else "lately"
@@ -137,17 +140,19 @@ def _of_sink(status: Status, rises: Rises) -> Iterator[Problem]:
             yield Problem(("sink", what), "warn", title, text, look, "kafka", rise.since)
 
 
-def _of_opening(status: Status) -> Problem:
-    opening = status.get("opening", {})
-    since, trouble = status["started"], opening.get("trouble")
+def _of_opening(opening: Status, since: int, worker: str = "") -> Problem:
+    trouble, key, who = opening.get("trouble"), (worker,) if worker else (), f"{worker}: " if worker else ""
     if opening.get("waits_for") == "registry":
         look = "Nothing can be encoded without it. Is it up, and is kafka.schema_registry.url right?"
         text = trouble or "it is being asked for the schemas"
-        title = "The schema registry has not answered yet"
-        return Problem(("registry", "absent"), "bad", title, text, look, "kafka", since)
+        title = (
+            f"{who}the schema registry has not answered yet" if worker else "The schema registry has not answered yet"
+        )
+        return Problem(("registry", "absent", *key), "bad", title, text, look, "kafka", since)
     text = trouble or "the service waits for it before it connects to any venue"
     look = "Is the broker up, and is kafka.bootstrap_servers right? `check --connect` tries it."
-    return Problem(("kafka", "absent"), "bad", "Kafka has not been reached yet", text, look, "kafka", since)
+    title = f"{who}Kafka has not been reached yet"
+    return Problem(("kafka", "absent", *key), "bad", title, text, look, "kafka", since)
 
 
 def _of_config(status: Status) -> Iterator[Problem]:

@@ -198,6 +198,21 @@ def test_what_the_start_waits_for_is_told_with_its_trouble() -> None:
     assert (problem.title, problem.detail) == ("Kafka has not been reached yet", "no answer")
 
 
+@pytest.mark.parametrize(
+    ("waits_for", "title"),
+    [
+        ("registry", "worker 1: the schema registry has not answered yet"),
+        ("kafka", "worker 1: Kafka has not been reached yet"),
+    ],
+)
+def test_a_worker_that_cannot_start_is_told_while_the_others_run(waits_for: str, title: str) -> None:
+    worker = {"worker": 1, "state": "running", "since": START, "answers": True, "restarts": 1, "last_end": "x"}
+    opening = {"waits_for": waits_for, "trouble": "no answer"}
+    problem = only(with_sink() | {"workers": [{**worker, "opening": opening}]})
+    assert (problem.severity, problem.title, problem.detail) == ("bad", title, "no answer")
+    assert problems(with_sink() | {"workers": [{**worker, "opening": None}]}) == []
+
+
 def test_records_that_became_dead_letters_are_told_for_a_while() -> None:
     now = with_sink(own_letters=3, last_letter="market.trade: too large")
     now["now"] = START + SECOND
