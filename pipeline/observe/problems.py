@@ -374,6 +374,8 @@ def _of_process(status: Status, rises: Rises) -> Iterator[Problem]:
             look = (
                 "It is started again by itself; the log has its last words. What it had received is announced as a gap."
             )
+            if worker["state"] == "running":
+                look = "It hangs, and nothing replaces it: restart the whole service, which lets the others drain."
             since = worker["since"] if worker["state"] != "running" else None
             yield Problem(("worker", name), "bad", f"{name} does not answer", text, look, "workers", since)
         elif (rise := rises.of(("worker", worker["worker"]))) is not None:

@@ -395,3 +395,11 @@ def test_every_problem_leads_to_a_section() -> None:
         for problem in problems(make(**fields)):
             assert problem.section in SECTION_IDS
             assert problem.look.endswith(".") or problem.look.endswith("?") or "`" in problem.look
+
+
+@pytest.mark.parametrize(
+    ("state", "look"), [("running", "nothing replaces it"), ("waiting", "started again by itself")]
+)
+def test_who_replaces_a_worker_that_does_not_answer(state: str, look: str) -> None:
+    worker = {"worker": 1, "state": state, "since": START, "answers": False, "restarts": 0, "not_ready": ["x"]}
+    assert look in only(with_sink() | {"workers": [worker]}).look
