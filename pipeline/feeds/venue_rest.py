@@ -25,8 +25,8 @@ GOOD_FOR = 60.0
 
 def credentials(settings: AccountSettings) -> Credentials:
     """An account's keys, read anew at each use. Raises `Refused` naming what is missing."""
-    passphrase = settings.passphrase.reveal() if settings.passphrase is not None else ""
-    return Credentials(settings.api_key.reveal(), settings.api_secret.reveal(), passphrase)
+    passphrase = settings.passphrase.reveal("passphrase") if settings.passphrase is not None else ""
+    return Credentials(settings.api_key.reveal("api_key"), settings.api_secret.reveal("api_secret"), passphrase)
 
 
 @attrs.define(eq=False)

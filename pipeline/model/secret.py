@@ -24,17 +24,21 @@ class Secret:
         if (self.env is None) == (self.file is None):
             raise ValueError("a secret names either an environment variable (env) or a file (file)")
 
-    def reveal(self) -> str:
-        """The value, stripped of surrounding white space. Raises `Refused` naming what is missing, never the value."""
+    def reveal(self, key: str = "") -> str:
+        """The value, stripped of surrounding white space.
+
+        Raises `Refused` naming what is missing, never the value, behind the `key` that the secret is configured by.
+        """
+        where = f"{key}: " if key else ""
         if self.env is not None:
             value = os.environ.get(self.env)
             if not value:
-                raise Refused(f"environment variable {self.env} is not set")
+                raise Refused(f"{where}environment variable {self.env} is not set")
             return value.strip()
         try:
             value = Path(str(self.file)).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise Refused(f"secret file {self.file}: {error.strerror}") from None
+            raise Refused(f"{where}secret file {self.file}: {error.strerror}") from None
         if not value:
-            raise Refused(f"secret file {self.file} is empty")
+            raise Refused(f"{where}secret file {self.file} is empty")
         return value

@@ -8,7 +8,6 @@ import hmac
 
 import attrs
 
-from pipeline.model.errors import Refused
 from pipeline.model.secret import Secret
 from pipeline.observe.settings import HttpSettings
 
@@ -26,11 +25,8 @@ class Access:
     @classmethod
     def configured(cls, settings: HttpSettings) -> Access:
         """The rules of these settings. Raises `Refused` if their token cannot be read."""
-        try:
-            if settings.token is not None:
-                settings.token.reveal()
-        except Refused as error:
-            raise Refused(f"http.token: {error}") from None
+        if settings.token is not None:
+            settings.token.reveal("http.token")
         return cls(settings.token, PROBES if settings.protect_metrics else PROBES | {"/metrics"})
 
     def allows(self, path: str, authorization: bytes) -> bool:

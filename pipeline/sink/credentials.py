@@ -41,7 +41,7 @@ def read_token(secret: Secret, now: Callable[[], float] = time.time) -> tuple[st
 
     Raises `Refused` if it cannot be read or has expired. A token that does not tell its end is taken for valid.
     """
-    token = secret.reveal()
+    token = secret.reveal("kafka.oauth_token")
     limit, end = now() + _TOKEN_LIFE_S, _expiry(token)
     if end is not None and end <= now():
         raise Refused(f"kafka.oauth_token: the token in {secret.file or secret.env} has expired")

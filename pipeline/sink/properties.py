@@ -121,7 +121,10 @@ def _addresses(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def _revealed(properties: Any) -> dict[str, Any]:
-    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in properties.items()}
+    return {
+        name: value.reveal(f"kafka.properties.{name}") if isinstance(value, Secret) else value
+        for name, value in properties.items()
+    }
 
 
 def _without_secrets(text: str, settings: KafkaSettings) -> str:

@@ -208,8 +208,8 @@ def _by_version(schema: Schema, older: Mapping[int, Schema], *, forward: bool = 
 def _client_options(settings: RegistrySettings) -> dict[str, Any]:
     headers = {"Accept": f"{_CONTENT_TYPE}, application/json"}
     if settings.bearer_token is not None:
-        headers["Authorization"] = f"Bearer {settings.bearer_token.reveal()}"
-    password = settings.password.reveal() if settings.password is not None else ""
+        headers["Authorization"] = f"Bearer {settings.bearer_token.reveal('kafka.schema_registry.bearer_token')}"
+    password = settings.password.reveal("kafka.schema_registry.password") if settings.password is not None else ""
     return {
         "base_url": settings.url,
         "timeout": settings.timeout,
@@ -228,7 +228,11 @@ def _tls(settings: RegistrySettings) -> ssl.SSLContext | bool:
     except (OSError, ssl.SSLError) as error:
         raise SinkFailed(f"schema registry: CA file {settings.ca_file}: {error}") from None
     if settings.certificate_file is not None:
-        password = settings.key_password.reveal() if settings.key_password is not None else ""
+        password = (
+            settings.key_password.reveal("kafka.schema_registry.key_password")
+            if settings.key_password is not None
+            else ""
+        )
         try:
             context.load_cert_chain(settings.certificate_file, settings.key_file, password)
         except (OSError, ssl.SSLError) as error:

@@ -17,6 +17,7 @@ import trustme
 
 from pipeline.avro.codec import Schemas
 from pipeline.avro.schemas import FOLDER, load_schema, to_decimals
+from pipeline.model.errors import Refused
 from pipeline.model.events import KINDS
 from pipeline.model.secret import Secret
 from pipeline.sink.errors import SinkFailed
@@ -267,6 +268,14 @@ async def test_basic_and_bearer_credentials_are_sent(monkeypatch: pytest.MonkeyP
             await register_schemas(settings, {"s": "{}"})
     async with door("Bearer s3cret") as settings:
         assert await register_schemas(attrs.evolve(settings, bearer_token=secret), {"s": "{}"}) == {"s": 7}
+
+
+@pytest.mark.parametrize("name", ["password", "bearer_token"])
+async def test_a_secret_that_is_missing_is_told_with_its_key(name: str, tmp_path: Path) -> None:
+    secret: dict[str, Any] = {name: Secret(file=str(tmp_path / "none"))}
+    settings = RegistrySettings("https://127.0.0.1:1", **secret)
+    with pytest.raises(Refused, match=rf"^kafka\.schema_registry\.{name}: secret file .*none: No such file"):
+        await register_schemas(settings, {"s": "{}"})
 
 
 async def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:

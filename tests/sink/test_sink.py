@@ -11,7 +11,7 @@ import trio.lowlevel
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
-from pipeline.model.errors import ConfigError
+from pipeline.model.errors import ConfigError, Refused
 from pipeline.model.events import DeadLetter, Micros
 from pipeline.model.secret import Secret
 from pipeline.sink.errors import SinkFailed
@@ -317,6 +317,17 @@ async def test_secrets_reach_librdkafka_and_no_error(tmp_path: Path, monkeypatch
         async with open_sink(settings):
             pytest.fail("it must not open")
     assert 'Invalid value "***"' in str(caught.value)
+
+
+async def test_a_secret_that_is_missing_is_told_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROTOCOL", raising=False)
+    settings = mock_settings(
+        tmp_path, properties={"test.mock.num.brokers": 1, "security.protocol": Secret(env="PROTOCOL")}
+    )
+    key = r"kafka\.properties\.security\.protocol"
+    with pytest.raises(Refused, match=rf"^{key}: environment variable PROTOCOL is not set$"):
+        async with open_sink(settings):
+            pytest.fail("it must not open")
 
 
 async def test_publishing_after_the_end_is_a_bug_that_shows(tmp_path: Path) -> None:
