@@ -37,7 +37,7 @@ from pipeline.sink.routes import Route, Routes
 from pipeline.sink.settings import KafkaSettings
 from pipeline.sink.spool import Chunk
 from pipeline.sink.stats import JournalStats, SinkStats
-from pipeline.sink.times import as_published, receive_time
+from pipeline.sink.times import Place, as_published, place, receive_time
 from pipeline.sink.transactions import Transactions
 
 log = structlog.get_logger()
@@ -485,7 +485,10 @@ class Sink:
         return min(moment for moment in (on_their_way, self.backlog.unsafe_since, now) if moment is not None)
 
     def _in_order(self, records: Iterable[Record]) -> list[Record]:
-        return as_published(records, self._received)
+        return as_published(records, self._place)
+
+    def _place(self, record: Record) -> Place:
+        return place(record.value, nullable=self._delivery.nullable_times.get(record.topic, False))
 
     def _received(self, record: Record) -> int:
         return receive_time(record.value, nullable=self._delivery.nullable_times.get(record.topic, False))

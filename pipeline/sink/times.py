@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from pipeline.avro.schemas import HEAD, split_header
 from pipeline.sink.records import UNKNOWN_TIME, Record
@@ -15,35 +16,66 @@ def timestamp_ms(record: bytes, *, nullable: bool) -> int:
 
     `nullable` says whether the schema has the exchange time as a union with null.
     """
-    happened, received = _times(record, nullable=nullable)
+    happened, received, _ = _numbers(record, nullable=nullable)
     time = received if happened is None else happened
     return UNKNOWN_TIME if time is None else time // 1000
 
 
 def receive_time(record: bytes, *, nullable: bool) -> int:
     """The receive time in microseconds, 0 if it has none; `nullable` as in `timestamp_ms`."""
-    return _times(record, nullable=nullable)[1] or 0
+    return _numbers(record, nullable=nullable)[1] or 0
 
 
-def as_published(purged: Iterable[Record], time_of: Callable[[Record], int]) -> list[Record]:
+Place = tuple[int, int, int]
+"""What rises along the records of one topic and key: receive time, exchange time, sequence number; 0 for none."""
+
+
+def place(record: bytes, *, nullable: bool) -> Place:
+    """Where a record stands among those of its topic and key; `nullable` as in `timestamp_ms`."""
+    happened, received, sequence = _numbers(record, nullable=nullable)
+    return received or 0, happened or 0, sequence or 0
+
+
+def as_published(purged: Iterable[Record], place_of: Callable[[Record], Place]) -> list[Record]:
     """Records that librdkafka's purge gave back unsent, in the order in which they were published, per topic and key.
 
     It gives back, partition by partition, what it had not looked at before what it had already set aside for the next
-    request, although that is older: two runs, each in order. `time_of` gives the receive time.
+    request, although that is older: few runs, each in order.
     """
-    runs: dict[tuple[str, bytes], list[list[tuple[int, Record]]]] = {}
+    by_key: dict[tuple[str, bytes], _Run] = {}
     for record in purged:
-        time, own = time_of(record), runs.setdefault((record.topic, record.key), [])
-        if not own or time < own[-1][-1][0]:
-            own.append([])
-        own[-1].append((time, record))
-    for own in runs.values():
-        own.sort(key=lambda run: (run[0][0], run[-1][0]))
-    return [record for own in runs.values() for run in own for _, record in run]
+        by_key.setdefault((record.topic, record.key), []).append((place_of(record), record))
+    return [record for given in by_key.values() for _, record in _joined(given)]
 
 
-def _times(record: bytes, *, nullable: bool) -> tuple[int | None, int | None]:
-    """Exchange time and receive time in microseconds."""
+_Run = list[tuple[Place, Record]]
+
+
+def _joined(given: _Run) -> _Run:
+    runs = _runs(given, 1)
+    if len(runs) > 1:
+        runs.sort(key=lambda run: (run[0][0][0], run[-1][0][0]))
+        return [each for run in runs for each in run]
+    # All that one read of a socket brought has the same receive time. What the venue says does not rise for certain,
+    # so that it counts only if it puts whole runs behind one another.
+    runs = sorted(_runs(given, 3), key=lambda run: (run[0][0], run[-1][0]))
+    if any(run[-1][0] > following[0][0] for run, following in pairwise(runs)):
+        return given
+    return [each for run in runs for each in run]
+
+
+def _runs(given: _Run, count: int) -> list[_Run]:
+    """Cut wherever the first `count` numbers fall."""
+    runs: list[_Run] = []
+    for each in given:
+        if not runs or each[0][:count] < runs[-1][-1][0][:count]:
+            runs.append([])
+        runs[-1].append(each)
+    return runs
+
+
+def _numbers(record: bytes, *, nullable: bool) -> tuple[int | None, int | None, int | None]:
+    """Exchange time and receive time in microseconds, and the sequence number."""
     try:
         _, fields = split_header(record)
         at = 0
@@ -53,9 +85,11 @@ def _times(record: bytes, *, nullable: bool) -> tuple[int | None, int | None]:
         if nullable:
             branch, at = _long(fields, at)
         happened, at = _long(fields, at) if branch else (None, at)
-        return happened, _long(fields, at)[0]
+        received, at = _long(fields, at)
+        branch, at = _long(fields, at)
+        return happened, received, _long(fields, at)[0] if branch else None
     except (IndexError, ValueError):
-        return None, None
+        return None, None, None
 
 
 def _skip_text(fields: bytes, at: int, *, nullable: bool) -> int:

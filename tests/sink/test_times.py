@@ -9,7 +9,7 @@ from pipeline.avro.schemas import confluent_header
 from pipeline.model.events import FeedStatus, Micros, Origin
 from pipeline.sink.losses import Losses
 from pipeline.sink.records import UNKNOWN_TIME, Record
-from pipeline.sink.times import as_published, receive_time, timestamp_ms
+from pipeline.sink.times import as_published, place, receive_time, timestamp_ms
 from tests.sink.traffic import origin, trade
 
 SCHEMAS = Schemas.load()
@@ -31,6 +31,8 @@ def test_the_time_is_found_in_the_encoded_record(
     assert timestamp_ms(value, nullable=False) == print_.exchange_time // 1000
 
     assert receive_time(value, nullable=False) == print_.receive_time
+    assert place(value, nullable=False) == (print_.receive_time, print_.exchange_time, 1)
+    assert place(SCHEMAS["feed_status"].encoder(header)(status), nullable=True) == (received, happened or 0, 0)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1), st.data())
@@ -43,9 +45,26 @@ def test_what_a_purge_gives_back_is_put_in_order(times: list[int], data: st.Data
     assume(not cut or cut == len(times) or times[0] < times[cut] or times[cut - 1] < times[-1])
     other = [Record("trade", b"two", 0, b"0 3"), Record("trade", b"two", 0, b"1 4")]
     given_back = [*records[cut:], *other, *records[:cut]]
-    put = as_published(given_back, lambda record: int(record.value.split()[1]))
+    put = as_published(given_back, lambda record: (int(record.value.split()[1]), 0, 0))
     assert [record for record in put if record.key == b"one"] == records
     assert [record for record in put if record.key == b"two"] == other
+
+
+@given(st.lists(st.tuples(st.just(7), st.integers(1, 3), st.integers(0, 3)), min_size=1), st.data())
+def test_what_one_read_brought_is_put_in_order_by_what_the_venue_says(
+    places: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    places.sort()
+    records = [Record("trade", b"one", 0, b"%d" % number) for number in range(len(places))]
+    cut = data.draw(st.integers(0, len(places)))
+    put = as_published([*records[cut:], *records[:cut]], lambda record: places[int(record.value)])
+    assert [places[int(record.value)] for record in put] == places
+
+
+@pytest.mark.parametrize("sequences", [(5, 4, 6), (2, 1, 3, 2), (7, 7, 7)])
+def test_numbers_that_do_not_rise_along_the_runs_change_nothing(sequences: tuple[int, ...]) -> None:
+    records = [Record("trade", b"one", 0, b"%d %d" % each) for each in enumerate(sequences)]
+    assert as_published(records, lambda record: (7, 0, int(record.value.split()[1]))) == records
 
 
 @given(st.binary(max_size=30))
