@@ -111,9 +111,8 @@ class Delivery:
         self.pending.extendleft(reversed(given_back))
 
     def _take_failures(self) -> list[Failure]:
-        taken = []
-        while self.outlet.failures:
-            taken.append(self.outlet.failures.popleft())
+        taken = sorted(self.outlet.failures, key=lambda failure: failure.at_once)
+        self.outlet.failures.clear()
         self.returned += len(taken)
         return taken
 

@@ -55,6 +55,8 @@ class Failure:
     record: Record
     code: int
     reason: str
+    at_once: bool = False
+    """Whether `produce` did not take it: what comes back later is older."""
 
 
 @attrs.define(eq=False)
@@ -151,7 +153,7 @@ class Outlet:
 
     def refuse(self, record: Record, error: KafkaException) -> None:
         """Take note of a record that `produce` did not take."""
-        self.failures.append(Failure(record, error.args[0].code(), error.args[0].str()))
+        self.failures.append(Failure(record, error.args[0].code(), error.args[0].str(), at_once=True))
         self.on_failure()
 
     def turn_over(self, now: Micros) -> Micros | None:
@@ -330,11 +332,9 @@ class Outlet:
         deadline = time.monotonic() + _PURGE_WITHIN_S
         while self.outstanding and time.monotonic() < deadline:
             self._poll(_POLL_S)
-        earlier = [failure for failure in self.failures if failure.code not in _PURGED]
-        on_wire = [failure for failure in self.failures if failure.code == KafkaError._PURGE_INFLIGHT]
-        in_queue = [failure for failure in self.failures if failure.code == KafkaError._PURGE_QUEUE]
+        taken = sorted(self.failures, key=lambda failure: 3 if failure.at_once else _PURGED.get(failure.code, 0))
         self.failures.clear()
-        return earlier + on_wire + in_queue
+        return taken
 
     @property
     def where(self) -> str:
@@ -387,4 +387,5 @@ class Outlet:
         self._error = self._trouble = self._refusal = None
 
 
-_PURGED = (KafkaError._PURGE_INFLIGHT, KafkaError._PURGE_QUEUE)
+_PURGED = {KafkaError._PURGE_INFLIGHT: 1, KafkaError._PURGE_QUEUE: 2}
+"""Behind what came back by itself: what was on the wire, then what was not."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
-from itertools import islice
+from itertools import groupby, islice
 
 import attrs
 import structlog
@@ -544,8 +544,10 @@ class Sink:
         self._closed, self._direct = True, False
         given_back = self.outlet.give_up()
         failures = [] if self._transactions is not None else given_back  # what is not committed is in `pending`
-        older = [failure.record for failure in failures if failure.code != KafkaError._PURGE_QUEUE]
-        older += self._in_order(failure.record for failure in failures if failure.code == KafkaError._PURGE_QUEUE)
+        older: list[Record] = []
+        for is_unsent, some in groupby(failures, lambda failure: failure.code == KafkaError._PURGE_QUEUE):
+            records = [failure.record for failure in some]
+            older += self._in_order(records) if is_unsent else records
         older += self._delivery.pending
         self.room.settle()
         waiting = self.backlog.memory_count

@@ -14,6 +14,8 @@ import trio
 from confluent_kafka import KafkaError, KafkaException
 from trio.testing import MockClock
 
+from pipeline.avro.codec import Schemas
+from pipeline.avro.schemas import split_header
 from pipeline.model.decimals import DecimalText
 from pipeline.model.events import Event
 from pipeline.sink.backlog import Backlog
@@ -26,6 +28,7 @@ from tests.sink.traffic import kafka_settings, origin, trade
 __all__ = ["without_threads"]
 
 COUNT = 60
+SCHEMA = Schemas.load()["trade"]
 ORIGINS = [origin("BTCUSDT"), origin("ETHUSDT")]
 
 
@@ -175,3 +178,26 @@ async def test_a_record_that_is_given_back_at_once_does_not_stop_everything_else
         await sink.delivered()
         assert sink.stats().acknowledged == 1
     assert [each.record_topic.rpartition(".")[2] for each in broker.delivered] == ["trade"]
+
+
+@pytest.mark.parametrize("is_cut_short", [False, True])
+async def test_a_record_that_is_given_back_at_once_stays_behind_those_that_come_back_later(
+    is_cut_short: bool, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    unknown = KafkaError(KafkaError._UNKNOWN_TOPIC, "there is no such topic")
+    broker = MoodyBroker(moods=[None, None, KafkaException(unknown)])
+    settings = attrs.evolve(kafka_settings("localhost:1", tmp_path, drain_within=0.0), verify_topics=False)
+    async with open_sink(settings, now=time_of(autojump_clock), make_producer=broker.make) as sink:
+        while not sink._direct:  # noqa: ASYNC110 - the sink announces nothing
+            await trio.sleep(0.01)
+        broker.refusals.extend(2 * [(unknown.code(), False)])
+        publish(sink, [trade(number, ORIGINS[0]) for number in range(4)], 4)
+        if is_cut_short:
+            broker.producers[-1].fatal = True
+        else:
+            await sink.delivered()
+    following = FakeBroker(broker.delivered)
+    async with open_sink(settings, now=time_of(autojump_clock), make_producer=following.make) as sink:
+        await sink.delivered()
+    sequences = [SCHEMA.decode(split_header(each.record_value)[1])["sequence"] for each in broker.delivered]
+    assert sequences == list(range(4))
