@@ -97,34 +97,42 @@ class BookTracker:
     def apply(self, update: BookUpdate) -> list[Event]:
         """The events to publish for this update, in order.
 
-        Raises `BadMessage` for a price that is no number, where levels are kept; the book is then out of sync.
+        Raises `BadMessage` for a price that is no number, where levels are kept; the book is then out of sync, as it is
+        after whatever else is raised.
         """
-        place = self._place
-        if (
-            self._valid
-            and place is not None
-            and update.previous_sequence == place.sequence is not None
-            and not update.is_snapshot
-            and (update.sequence or 0) > place.sequence
-        ):
-            return self._accept(update)  # nearly every update; any rule would say the same
-        if not self._valid and not update.is_snapshot:
-            if not self.starts_anywhere or self._waiting:
-                return self._hold_back(update)
-            self._valid = True
-        rule = self.rule or _STANDALONE
-        verdict = rule.judge(place.sequence if place is not None else None, update)
-        if verdict is Verdict.NEXT:
-            return self._accept(update)
-        if verdict is Verdict.SNAPSHOT:
-            return self._start(update)
-        if verdict is Verdict.RESET:
-            self.resets += 1
-            update.is_reset = True
-            return self._accept(update)
-        if verdict is Verdict.GAP:
-            return [self._lose(update, f"update follows {update.previous_sequence}, not {place and place.sequence}")]
-        return []
+        try:
+            place = self._place
+            if (
+                self._valid
+                and place is not None
+                and update.previous_sequence == place.sequence is not None
+                and not update.is_snapshot
+                and (update.sequence or 0) > place.sequence
+            ):
+                return self._accept(update)  # nearly every update; any rule would say the same
+            if not self._valid and not update.is_snapshot:
+                if not self.starts_anywhere or self._waiting:
+                    return self._hold_back(update)
+                self._valid = True
+            rule = self.rule or _STANDALONE
+            verdict = rule.judge(place.sequence if place is not None else None, update)
+            if verdict is Verdict.NEXT:
+                return self._accept(update)
+            if verdict is Verdict.SNAPSHOT:
+                return self._start(update)
+            if verdict is Verdict.RESET:
+                self.resets += 1
+                update.is_reset = True
+                return self._accept(update)
+            if verdict is Verdict.GAP:
+                return [self._lose(update, f"update follows {update.previous_sequence}, not {place and place.sequence}")]
+            return []
+        except Exception:
+            self._by_number = True
+            self.gaps += 1
+            self._valid, self._waiting, self.wants_resync = False, True, True
+            self._gap_from = self._place.sequence if self._place is not None else None
+            raise
 
     def invalidate(self, receive_time: Micros, reason: str) -> FeedStatus | None:
         """Throw the book away from outside (a stale subscription, an unreadable update); None if it was not valid."""
@@ -246,25 +254,18 @@ class BookTracker:
         if book is None:
             self._advance(update)
             return [update]
-        try:
-            book.apply(update)
-        except BadMessage:
-            self._by_number = True
-            self.gaps += 1
-            self._valid, self._waiting, self.wants_resync = False, True, True
-            self._gap_from = self._place.sequence if self._place is not None else None
-            raise
+        book.apply(update)
         if update.checksum is not None and self._verifies(update) and not self._checksum_holds(update, book):
             self.checksum_failures += 1
             return [self._lose(update, "the book does not match its checksum")]
+        events: list[Event] = [update]
+        if self.options.derive_bbo and not isinstance(book, StoredBook):
+            best = (book.best_bid(), book.best_ask())
+            if best != self._best:
+                events.append(_bbo(update, *best))
+                self._best = best
         self._advance(update)
-        if not self.options.derive_bbo or isinstance(book, StoredBook):
-            return [update]
-        best = (book.best_bid(), book.best_ask())
-        if best == self._best:
-            return [update]
-        self._best = best
-        return [update, _bbo(update, *best)]
+        return events
 
     def _advance(self, update: BookUpdate) -> None:
         place = self._place

@@ -114,7 +114,7 @@ class Chain:
         self.emit(events if self._overlap is None else self._overlap(events))
 
     def emit(self, events: Sequence[Event]) -> None:
-        """Publish events, those of books after their tracker has judged them. Raises `BadMessage` as `message`."""
+        """Publish events, those of books after their tracker has judged them. Raises what is `UNREADABLE`."""
         ready: list[Event] = []
         try:
             self._track(events, ready)
@@ -124,7 +124,7 @@ class Chain:
     def _track(self, events: Sequence[Event], ready: list[Event]) -> None:
         """Have trackers judge the updates of books, and add to `ready` what is to be published.
 
-        Raises `BadMessage` as `message`; what was added until then is to be published all the same.
+        Raises what is `UNREADABLE`; what was added until then is to be published all the same.
         """
         self.events += len(events)
         for event in events:
@@ -212,7 +212,7 @@ class Chain:
             del self._awaited[key]
         self._overlap = Sifting(seen, before._books_in_order(), seamless)
         for event in self._overlap(held):
-            with suppress(BadMessage):  # announced by `_book`, which asks for a new snapshot
+            with suppress(*UNREADABLE):  # announced by `_book`, which asks for a new snapshot
                 self.emit([event])
         if self._has_successor:
             self.record()
@@ -287,7 +287,7 @@ class Chain:
     def seed(self, snapshot: BookUpdate) -> bool:
         """Start an awaited book; False if the snapshot is older than the updates that were kept.
 
-        Raises `BadMessage` as `message`.
+        Raises what is `UNREADABLE`.
         """
         key = book_key(snapshot)
         kept = self._awaited.get(key)
@@ -342,7 +342,7 @@ class Chain:
             self.trackers[key] = tracker
         try:
             events = tracker.apply(update)
-        except BadMessage as error:
+        except UNREADABLE as error:
             self.out_of_sync.add(key)
             ready.append(_unreadable(update, str(error)))
             raise
@@ -352,7 +352,9 @@ class Chain:
 
 
 def _is_made_of(event: Event, key: BookKey) -> bool:
-    """Whether an event is an update of a book, or derived from its levels."""
+    """Whether an event is an update of a book, derived from its levels, or the announcement of its new snapshot."""
+    if isinstance(event, FeedStatus) and event.status == "resynced":
+        return key == (event.channel, event.origin.instrument)
     if isinstance(event, BookUpdate) or (isinstance(event, Bbo) and event.is_derived):
         return key == (event.channel, event.origin.instrument)
     return False

@@ -11,7 +11,7 @@ import structlog
 from pipeline.book.tracker import BookOptions
 from pipeline.exchanges.accounts import Steps
 from pipeline.exchanges.venue import BookSeed, Outcome, Subscription, VenueSession
-from pipeline.feeds.chain import Chain, Publish
+from pipeline.feeds.chain import UNREADABLE, Chain, Publish
 from pipeline.feeds.conflation import ConflationPolicy
 from pipeline.feeds.errands import Errand, Errands
 from pipeline.feeds.handover import BookKey
@@ -428,7 +428,7 @@ class Feed:
                 self.tap.seeded(subscription, body, snapshot.receive_time)
             try:
                 planted = self.chain.seed(snapshot)
-            except BadMessage as error:
+            except UNREADABLE as error:
                 self.log("unreadable_snapshot", f"{subscription.topic}: {error}")
                 return
             if not planted:

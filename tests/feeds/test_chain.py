@@ -10,7 +10,18 @@ import pytest
 from pipeline.book.tracker import BookOptions
 from pipeline.feeds import chain as chain_module
 from pipeline.feeds.chain import Chain
-from pipeline.model.events import Bbo, BookUpdate, DeadLetter, Event, FeedStatus, Micros, Trade
+from pipeline.model.events import (
+    PRICE_SIZE_COUNT,
+    Bbo,
+    BookUpdate,
+    DeadLetter,
+    Event,
+    FeedStatus,
+    Micros,
+    Origin,
+    Row,
+    Trade,
+)
 from tests.feeds.toy import ToyVenue, book, catalogue, trade
 
 
@@ -94,3 +105,55 @@ def test_a_long_read_is_handed_over_in_slices(monkeypatch: pytest.MonkeyPatch) -
     chain.take([trade(str(number)) for number in range(10)], Micros(7))
     assert publisher.batches == [4, 4, 2]
     assert publisher.told() == [str(number) for number in range(10)]
+
+
+@at_once
+def test_a_snapshot_that_is_held_back_with_its_book_is_not_announced(at_once: bool) -> None:
+    publisher = Publisher(frozenset({2}))
+    chain = chain_to(publisher, at_once=at_once)
+    chain.take([book(1), book(2, 1), book(4, 3), book(9), book(10, 9)], Micros(7))
+    assert publisher.told() == [("BTC", 1), ("gap", "BTC"), ("gap", "BTC")]
+    assert chain.out_of_sync == {("book", "BTC")}
+    chain.take([book(11, 10), book(20)], Micros(8))
+    assert publisher.told()[3:] == [("resynced", "BTC"), ("BTC", 20)]
+
+
+def counted(sequence: int, previous: int | None, count: str) -> BookUpdate:
+    origin = Origin("toy", "spot", "BTC", None, None, "toy.0#1")
+    rows: list[Row] = [(str(sequence), "1", "0", count)]
+    return BookUpdate(
+        origin,
+        Micros(1),
+        Micros(7),
+        sequence,
+        "book",
+        previous is None,
+        previous,
+        rows,
+        [],
+        PRICE_SIZE_COUNT,
+        "base",
+        5,
+    )
+
+
+def test_an_update_that_nobody_understands_is_missing_from_its_book() -> None:
+    publisher = Publisher()
+    chain = chain_to(publisher, at_once=True, options=BookOptions(derive_bbo=True))
+    chain.emit([counted(1, None, "1")])
+    with pytest.raises(ValueError, match="invalid literal"):
+        chain.emit([counted(2, 1, "none")])
+    chain.emit([counted(3, 2, "1"), counted(4, None, "1")])
+    assert publisher.told() == [("BTC", 1), "bbo", ("gap", "BTC"), ("resynced", "BTC"), ("BTC", 4), "bbo"]
+
+
+def test_what_was_held_is_published_but_for_what_nobody_understands() -> None:
+    publisher = Publisher()
+    before, after = (chain_to(publisher, at_once=True, options=BookOptions(derive_bbo=True)) for _ in range(2))
+    before.emit([counted(1, None, "1")])
+    before.record()
+    after.hold()
+    for update in (counted(1, None, "1"), counted(2, 1, "none"), counted(3, None, "1")):
+        after.side_event(update)
+    after.take_over(before, seamless=True)
+    assert publisher.told() == [("BTC", 1), "bbo", ("gap", "BTC"), ("resynced", "BTC"), ("BTC", 3), "bbo"]

@@ -6,6 +6,7 @@ from typing import cast
 
 import attrs
 
+from pipeline.book.tracker import BookOptions
 from pipeline.exchanges.venue import BookSeed, SessionTimes, Subscription
 from pipeline.feeds.chain import Chain
 from pipeline.feeds.errands import Errand, Errands
@@ -128,6 +129,16 @@ def test_an_answer_older_than_the_stream_is_asked_for_again() -> None:
     bench.wait(SEED_AGAIN + 2 * TICK)
     bench.queue.answer(book(5))
     assert bench.books() == [(True, 5)]
+
+
+def test_a_snapshot_that_nobody_understands_does_not_end_the_connection() -> None:
+    bench = Bench(is_required=True)
+    bench.feed.chain.book_options = lambda key: BookOptions(derive_bbo=True)
+    bench.wait(TICK)
+    bench.queue.answer(b'{"topic": "book.BTC", "seq": 4, "snapshot": true, "bids": [["10"]]}')
+    bench.receive(book(5, 4), book(9))
+    assert bench.books() == [(True, 9)]
+    assert bench.gaps() == ["tuple index out of range"]
 
 
 def test_a_hole_in_what_was_kept_is_not_joined() -> None:
