@@ -187,8 +187,16 @@ _FAILURES = (AttributeError, IndexError, KeyError, OverflowError, TypeError, Val
 """What generated code raises for values that do not fit."""
 
 
+def shown(value: object) -> str:
+    """As Python writes it; it writes no integers of thousands of digits, which a decoder may let through."""
+    try:
+        return repr(value)
+    except ValueError as error:
+        return f"{type(value).__name__}: {error}"
+
+
 def _shorten(value: object, limit: int = 80) -> str:
-    text = repr(value)
+    text = shown(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

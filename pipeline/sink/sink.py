@@ -20,6 +20,7 @@ import trio
 from confluent_kafka import KafkaError, KafkaException, Producer
 from msgspec.structs import replace
 
+from pipeline.avro.encoder import shown
 from pipeline.model.errors import Unencodable
 from pipeline.model.events import DeadLetter, Event, FeedStatus, Micros, Origin
 from pipeline.model.latency import SAMPLED
@@ -267,7 +268,7 @@ class Sink:
             self._lost += 1
             self._complain("dead_letter_lost", reason=reason)
             return
-        payload = repr(event).encode("utf-8", "backslashreplace")
+        payload = shown(event).encode("utf-8", "backslashreplace")
         self._publish_letter(event.origin, payload, reason, "encode", event.receive_time)
 
     def _too_large(self, route: Route, event: Event, value: bytes) -> None:
@@ -277,7 +278,7 @@ class Sink:
                 event.origin, value, reason, "encode", event.receive_time, event.exchange_time, topic=route.topic
             )
         elif event.payload:
-            self.publish(replace(event, payload=b""))
+            self.publish(replace(event, payload=b"", reason=event.reason[:_REASON_CHARACTERS]))
         else:
             self._unencodable(route, event, reason)
 

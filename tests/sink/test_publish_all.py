@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from pipeline.avro.codec import Schemas
 from pipeline.avro.schemas import split_header
 from pipeline.model.decimals import DecimalText
-from pipeline.model.events import Event
+from pipeline.model.events import DeadLetter, Event, Micros
 from pipeline.sink.backlog import Backlog
 from pipeline.sink.opening import open_sink
 from pipeline.sink.sink import Sink
@@ -201,3 +201,17 @@ async def test_a_record_that_is_given_back_at_once_stays_behind_those_that_come_
         await sink.delivered()
     sequences = [SCHEMA.decode(split_header(each.record_value)[1])["sequence"] for each in broker.delivered]
     assert sequences == list(range(4))
+
+
+async def test_nothing_is_too_large_for_a_dead_letter(tmp_path: Path, autojump_clock: MockClock) -> None:
+    huge = trade(1, ORIGINS[0])
+    huge.exchange_time = Micros(10**4_299 * 1_000)
+    wordy = DeadLetter(ORIGINS[0], None, huge.receive_time, None, "parse", 3_000 * "x", 3_000 * b"y", 3_000, "")
+    broker = MoodyBroker()
+    settings = attrs.evolve(kafka_settings("localhost:1", tmp_path), verify_topics=False, max_record_bytes=2_000)
+    async with open_sink(settings, now=time_of(autojump_clock), make_producer=broker.make) as sink:
+        assert sink.publish_all([trade(0, ORIGINS[0]), huge]) == 1
+        assert not sink.publish(wordy)
+        await sink.delivered()
+        assert sink.stats().announced_lost == 0
+    assert [each.record_topic.rpartition(".")[2] for each in broker.delivered] == ["trade", *2 * ["dead_letter"]]
