@@ -125,7 +125,9 @@ class BookTracker:
                 update.is_reset = True
                 return self._accept(update)
             if verdict is Verdict.GAP:
-                return [self._lose(update, f"update follows {update.previous_sequence}, not {place and place.sequence}")]
+                return [
+                    self._lose(update, f"update follows {update.previous_sequence}, not {place and place.sequence}")
+                ]
             return []
         except Exception:
             self._by_number = True
