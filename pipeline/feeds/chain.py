@@ -206,7 +206,7 @@ class Chain:
         Books that were in order go on without a new snapshot; so do accounts, if `seamless`: no moment was missed.
         """
         held = self._overlap.released(seamless=seamless) if isinstance(self._overlap, Holding) else []
-        seen = before._overlap.seen if isinstance(before._overlap, Recording) else set()
+        seen = before._overlap.published() if isinstance(before._overlap, Recording) else set()
         self.trackers, self.out_of_sync = before.trackers, before.out_of_sync
         for key in self._books_in_order().keys() & self._awaited.keys():
             del self._awaited[key]

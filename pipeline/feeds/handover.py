@@ -57,6 +57,10 @@ class Recording:
     sifting: Sifting | None = None
     """For as long as the overlap with a predecessor lasts."""
 
+    def published(self) -> set[Identity]:
+        """What a successor may bring again, of a predecessor's too: this connection may be behind that one."""
+        return self.seen if self.sifting is None else self.seen | self.sifting.seen
+
     @classmethod
     def since(cls, latest: Iterable[Event], sifting: Sifting | None = None) -> Recording:
         """From now on, and what each topic brought last: venues repeat that to whoever subscribes."""

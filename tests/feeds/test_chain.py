@@ -157,3 +157,19 @@ def test_what_was_held_is_published_but_for_what_nobody_understands() -> None:
         after.side_event(update)
     after.take_over(before, seamless=True)
     assert publisher.told() == [("BTC", 1), "bbo", ("gap", "BTC"), ("resynced", "BTC"), ("BTC", 3), "bbo"]
+
+
+def test_a_third_connection_repeats_nothing_that_the_second_has_not_reached() -> None:
+    publisher = Publisher()
+    first, second, third = (chain_to(publisher, at_once=True) for _ in range(3))
+    first.record()
+    second.hold()
+    first.take([trade("a"), trade("b"), trade("c")], Micros(7))
+    second.take([trade("a")], Micros(8))
+    second.take_over(first, seamless=True)
+    second.record()
+    third.hold()
+    third.take([trade("b")], Micros(9))
+    third.take_over(second, seamless=True)
+    third.take([trade("c"), trade("d")], Micros(10))
+    assert publisher.told() == ["a", "b", "c", "d"]
