@@ -124,7 +124,8 @@ class Backlog:
                 return
             self._disk_bytes = self.spool.size_bytes
             try:
-                await trio.to_thread.run_sync(self.spool.write, list(batch))
+                with trio.CancelScope(shield=True):  # cancelled before it begins, nobody would have the batch
+                    await trio.to_thread.run_sync(self.spool.write, list(batch))
             except OSError as error:
                 self._memory.extendleft(reversed(batch))
                 self._since = self._writing_since

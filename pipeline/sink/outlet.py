@@ -260,7 +260,8 @@ class Outlet:
         self._begin(Generation(Micros(0), 0, reported=self.sent))
         self.broken = self._fatal = None
         self.renewals += 1
-        await trio.to_thread.run_sync(old.clear)  # ends its threads, for which it may have to wait
+        with trio.CancelScope(shield=True):  # otherwise nobody would have what was given back
+            await trio.to_thread.run_sync(old.clear)  # ends its threads, for which it may have to wait
         return given_back
 
     def break_off(self, reason: str) -> None:

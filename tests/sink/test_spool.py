@@ -8,11 +8,15 @@ from pathlib import Path
 
 import attrs
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from pipeline.model.errors import ConfigError
+from pipeline.model.events import Micros
+from pipeline.sink.backlog import Backlog
 from pipeline.sink.records import Record, pack
 from pipeline.sink.settings import SpoolSettings
 from pipeline.sink.spool import Chunk, Position, Spool, open_spool
@@ -182,3 +186,18 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"kafka\.spool\.directory: .*file/spool cannot be used: Not a directory"):
         open_spool(SpoolSettings(str(tmp_path / "file" / "spool")))
+
+
+async def test_what_is_about_to_be_written_is_not_lost_when_writing_is_cancelled(tmp_path: Path) -> None:
+    with opened(tmp_path) as spool:
+        backlog = Backlog(spool.settings, spool, lambda: Micros(0))
+        backlog.append(record(0))
+        await backlog._disk.acquire()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backlog.flush)
+            await trio.testing.wait_all_tasks_blocked()
+            backlog._disk.release()
+            nursery.cancel_scope.cancel()
+        backlog.close([])
+    with opened(tmp_path) as spool:
+        assert read_all(spool) == (records(0), [])

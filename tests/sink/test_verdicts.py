@@ -233,3 +233,22 @@ async def test_so_does_a_fatal_error(name: str, tmp_path: Path, autojump_clock: 
         async with delivering(broker, tmp_path) as delivery:
             delivery.outlet.send(record(0))
             await trio.sleep_forever()
+
+
+async def test_what_a_broken_producer_gave_back_is_kept_when_its_replacement_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outlet = Outlet(kafka_settings("localhost:1", tmp_path), lambda: None, FakeBroker().make)
+    outlet.send(record(0))
+    outlet.break_off("as told")
+    give_up = Outlet.give_up
+    given_back: list[Failure] = []
+    with trio.CancelScope() as scope:
+
+        def cancelled_meanwhile(outlet: Outlet) -> list[Failure]:
+            trio.from_thread.run_sync(scope.cancel)
+            return give_up(outlet)
+
+        monkeypatch.setattr(Outlet, "give_up", cancelled_meanwhile)
+        given_back = await outlet.renew()
+    assert [failure.record.value for failure in given_back] == [b"0"]
