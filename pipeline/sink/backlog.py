@@ -207,7 +207,8 @@ class Backlog:
             announce(given_up)
             if not given_up.recovered:
                 self.count -= len(given_up.records)
-            await trio.to_thread.run_sync(self.spool.give_up, number)
+            with trio.CancelScope(shield=True):  # what is announced has to come true
+                await trio.to_thread.run_sync(self.spool.give_up, number)
             return True
 
     def close(self, older: list[Record]) -> None:

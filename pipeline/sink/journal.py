@@ -182,7 +182,8 @@ class Journal:
             announce(given_up)
             if not given_up.recovered:
                 self.count -= len(given_up.records)
-            await trio.to_thread.run_sync(self.spool.give_up, number)
+            with trio.CancelScope(shield=True):  # what is announced has to come true
+                await trio.to_thread.run_sync(self.spool.give_up, number)
             self._forget_tail(Position(number + 1, 0))
             self._disk_bytes = self.spool.size_bytes
             return True

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from pipeline.model.errors import ConfigError
 from pipeline.model.events import Micros
 from pipeline.sink.backlog import Backlog
+from pipeline.sink.journal import Journal
 from pipeline.sink.records import Record, pack
 from pipeline.sink.settings import SpoolSettings
 from pipeline.sink.spool import Chunk, Position, Spool, open_spool
@@ -201,3 +202,16 @@ async def test_what_is_about_to_be_written_is_not_lost_when_writing_is_cancelled
         backlog.close([])
     with opened(tmp_path) as spool:
         assert read_all(spool) == (records(0), [])
+
+
+@pytest.mark.parametrize("journal", [False, True])
+async def test_what_was_announced_as_given_up_is_not_delivered_later(tmp_path: Path, journal: bool) -> None:
+    with opened(tmp_path) as spool:
+        spool.write(records(0))
+        spool.roll()
+        spool.write(records(1))
+        settings, now = spool.settings, lambda: Micros(0)
+        store = Journal(settings, spool, now, repeats_chunks=False) if journal else Backlog(settings, spool, now)
+        with trio.CancelScope() as scope:
+            await store.give_up_oldest(lambda given_up: scope.cancel())
+        assert read_all(spool) == (records(1), [])
