@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instructions",
         action="store_true",
-        help="count processor instructions under Valgrind instead of time: alike on a quiet and a busy machine",
+        help="count processor instructions under Valgrind instead of time: alike on a fast and on a slow machine",
     )
     parser.add_argument("--targets", action="store_true", help="measure all that there is a target for, and judge it")
     parser.add_argument("--profile", metavar="FILE", help="write a profile of this service, which costs extra, and end")

@@ -1,4 +1,4 @@
-"""Processor instructions per message, counted by Valgrind: alike on a quiet machine and on a busy one.
+"""Processor instructions per message, counted by Valgrind: alike on a fast machine and on a slow one.
 
 How long an instruction takes is left out, and so are caches. Each contestant runs twice, with streams of different
 length: the difference is what messages cost, without start and end. A program is some twenty times slower while it is
