@@ -31,8 +31,8 @@ class Delivery:
     letter_for: Callable[[Failure, bytes], Record]
     """The dead letter with this payload that takes the place of a record which Kafka will not take."""
     letter_topic: str
-    in_order: Callable[[Iterable[Record]], list[Record]]
-    """Sorts what a broken producer gave back as it was published."""
+    in_order: Callable[[Iterable[Failure]], list[Record]]
+    """The records that a broken producer gave back, as they were published."""
     nullable_times: Mapping[str, bool]
     """By topic: whether the schema has the exchange time as a union with null."""
     complain: Callable[..., None]
@@ -106,7 +106,7 @@ class Delivery:
         return record._replace(timestamp_ms=max(0, found))
 
     async def _take_back(self) -> None:
-        given_back = self.in_order(failure.record for failure in await self.outlet.renew())
+        given_back = self.in_order(await self.outlet.renew())
         self.returned += len(given_back)
         self.pending.extendleft(reversed(given_back))
 

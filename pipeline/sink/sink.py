@@ -485,8 +485,12 @@ class Sink:
             return Micros(0)
         return min(moment for moment in (on_their_way, self.backlog.unsafe_since, now) if moment is not None)
 
-    def _in_order(self, records: Iterable[Record]) -> list[Record]:
-        return as_published(records, self._place)
+    def _in_order(self, given_back: Iterable[Failure]) -> list[Record]:
+        ordered: list[Record] = []
+        for is_unsent, some in groupby(given_back, lambda failure: failure.code == KafkaError._PURGE_QUEUE):
+            records = [failure.record for failure in some]
+            ordered += as_published(records, self._place) if is_unsent else records
+        return ordered
 
     def _place(self, record: Record) -> Place:
         return place(record.value, nullable=self._delivery.nullable_times.get(record.topic, False))
@@ -545,11 +549,7 @@ class Sink:
         self._closed, self._direct = True, False
         given_back = self.outlet.give_up()
         failures = [] if self._transactions is not None else given_back  # what is not committed is in `pending`
-        older: list[Record] = []
-        for is_unsent, some in groupby(failures, lambda failure: failure.code == KafkaError._PURGE_QUEUE):
-            records = [failure.record for failure in some]
-            older += self._in_order(records) if is_unsent else records
-        older += self._delivery.pending
+        older = [*self._in_order(failures), *self._delivery.pending]
         self.room.settle()
         waiting = self.backlog.memory_count
         self._delivery.pending.clear()

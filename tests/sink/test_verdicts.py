@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -59,6 +59,10 @@ def letter_for(failure: Failure, payload: bytes) -> Record:
     return Record(LETTERS, failure.record.key, 0, b"letter:" + payload)
 
 
+def records_of(failures: Iterable[Failure]) -> list[Record]:
+    return [failure.record for failure in failures]
+
+
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.sink.delivery._PATIENCE_S", PATIENCE_S)
@@ -68,7 +72,14 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 async def delivering(broker: FakeBroker, folder: Path) -> AsyncIterator[Delivery]:
     """A delivery whose outlet runs."""
     outlet = Outlet(kafka_settings("localhost:1", folder), lambda: None, broker.make)
-    delivery = Delivery(outlet, letter_for, LETTERS, list, {}, lambda *_, **__: None)
+    delivery = Delivery(
+        outlet,
+        letter_for,
+        LETTERS,
+        lambda failures: [failure.record for failure in failures],
+        {},
+        lambda *_, **__: None,
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
         with trio.fail_after(WITHIN_S):
