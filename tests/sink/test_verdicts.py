@@ -72,14 +72,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 async def delivering(broker: FakeBroker, folder: Path) -> AsyncIterator[Delivery]:
     """A delivery whose outlet runs."""
     outlet = Outlet(kafka_settings("localhost:1", folder), lambda: None, broker.make)
-    delivery = Delivery(
-        outlet,
-        letter_for,
-        LETTERS,
-        lambda failures: [failure.record for failure in failures],
-        {},
-        lambda *_, **__: None,
-    )
+    delivery = Delivery(outlet, letter_for, LETTERS, records_of, {}, lambda *_, **__: None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
         with trio.fail_after(WITHIN_S):
