@@ -186,7 +186,8 @@ class FileKeeper:
         self._writing_bytes, self._waiting_bytes = self._waiting_bytes, 0
         try:
             if batch:
-                await trio.to_thread.run_sync(self._writer.write, batch)
+                with trio.CancelScope(shield=True):  # cancelled before it begins, nobody would have the batch
+                    await trio.to_thread.run_sync(self._writer.write, batch)
         except OSError as error:
             self._failures += 1
             self._retry_at = self.clock() + min(2**self._failures, LONGEST_PAUSE_S) * 1_000_000

@@ -98,6 +98,17 @@ async def test_what_is_left_is_written_at_the_end(tmp_path: Path) -> None:
     assert [entry.kind for entry in read(tmp_path)[0][0]] == ["begin", "note", "data"]
 
 
+async def test_what_is_about_to_be_written_is_written_at_the_end(tmp_path: Path) -> None:
+    bench = Bench(ArchiveFileSettings(str(tmp_path)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.keeper.run)
+        await wait_all_tasks_blocked()
+        bench.messages(1)
+        bench.keeper._pressed.set()
+        nursery.cancel_scope.cancel()
+    assert [entry.kind for entry in read(tmp_path)[0][0]] == ["begin", "note", "data"]
+
+
 async def passing(clock: MockClock, until: Callable[[], bool]) -> None:
     """Let a second pass at a time until something is so: a thread's work takes none of Trio's virtual time."""
     deadline = time.monotonic() + REAL_DEADLINE_S
