@@ -247,10 +247,13 @@ class Chain:
         """Publish periodic snapshots, book tops and conflated states whose time has come; False if there were none."""
         before = self.events
         had_waited = self._conflation is not None and self._conflation.due(now)
-        for tracker in self.trackers.values():
+        for key, tracker in self.trackers.items():
+            was_valid = tracker.valid
             for event in tracker.due(now):
                 self.events += 1
                 self.publish(event)
+            if was_valid and not tracker.valid:  # looking at it has shown that it cannot be read
+                self.out_of_sync.add(key)
         return had_waited or self.events > before
 
     def invalidate(self, key: BookKey, receive_time: Micros, reason: str) -> None:

@@ -173,3 +173,12 @@ def test_a_third_connection_repeats_nothing_that_the_second_has_not_reached() ->
     third.take_over(second, seamless=True)
     third.take([trade("c"), trade("d")], Micros(10))
     assert publisher.told() == ["a", "b", "c", "d"]
+
+
+def test_a_book_that_turns_out_to_be_unreadable_is_subscribed_anew_at_once() -> None:
+    publisher = Publisher()
+    chain = chain_to(publisher, at_once=True, options=BookOptions(snapshot_interval=1))
+    chain.take([book(1), book(1, name="ETH"), book(2, 1, price="1O")], Micros(7))
+    assert chain.due(Micros(9))
+    assert publisher.told()[-2:] == [("gap", "BTC"), ("ETH", 1)]
+    assert {instrument for _, instrument in chain.out_of_sync} == {"BTC"}
